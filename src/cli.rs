@@ -15,6 +15,7 @@ mod serve;
 mod stderr_line;
 mod style;
 mod trace;
+mod unchecked;
 mod units;
 
 use std::fmt;
@@ -44,6 +45,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
+    Unchecked(unchecked::UncheckedArguments),
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Unchecked(arguments) => unchecked::run(&arguments),
     }
 }
 

@@ -33,3 +33,6 @@ mod real;
 
 #[path = "adopting/suites.rs"]
 mod suites;
+
+#[path = "adopting/whole_crate.rs"]
+mod whole_crate;

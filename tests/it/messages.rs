@@ -455,8 +455,14 @@ fn an_accept_that_always_fails_is_logged_once_and_retried_less_often() {
 /// At every width of the terminal, a line of a paragraph ends where the next word does not fit.
 #[test]
 fn help_is_wrapped_once_at_every_width() {
-    for subcommand in [&["serve"][..], &["client"], &["bench"], &["bench", "compare"], &["explain"]]
-    {
+    for subcommand in [
+        &["serve"][..],
+        &["client"],
+        &["bench"],
+        &["bench", "compare"],
+        &["explain"],
+        &["unchecked"],
+    ] {
         for width in [80, 90, 100] {
             let help = echown()
                 .args(subcommand)

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Group, Punct, Span, TokenStream, TokenTree};
 
-use crate::SyntaxError;
+use crate::{SyntaxError, groups};
 
 /// An attribute of the function.
 #[derive(Clone)]
@@ -62,7 +62,9 @@ impl Attribute {
             let Some(TokenTree::Group(content)) = tokens.next() else {
                 return Err(SyntaxError::new(sign.span(), "expected an attribute after `#`"));
             };
-            let attribute = Attribute { sign, content };
+            let mut opened = Group::new(content.delimiter(), groups::open_first(content.stream()));
+            opened.set_span(content.span());
+            let attribute = Attribute { sign, content: opened };
             if attribute.path() == ["test"] {
                 let what =
                     "remove the `#[test]`: this attribute adds one, and the test would run twice";

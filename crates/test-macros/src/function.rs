@@ -5,8 +5,8 @@ use std::iter::Peekable;
 use proc_macro::token_stream::IntoIter;
 use proc_macro::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 
-use crate::SyntaxError;
 use crate::attribute::{Attribute, Role};
+use crate::{SyntaxError, groups};
 
 /// What the attribute is on.
 pub(crate) enum Item {
@@ -44,7 +44,7 @@ pub(crate) struct Template {
 
 impl Item {
     pub(crate) fn read(item: TokenStream) -> Result<Item, SyntaxError> {
-        let mut tokens = item.into_iter().peekable();
+        let mut tokens = groups::open_head(item).into_iter().peekable();
         let attributes = Attribute::read_all(&mut tokens)?;
         let rest: Vec<TokenTree> = tokens.collect();
         let mut tokens = rest.iter().cloned().collect::<TokenStream>().into_iter().peekable();
@@ -54,6 +54,7 @@ impl Item {
             Some(TokenTree::Ident(name)) => name,
             _ => return Err(SyntaxError::new(Span::call_site(), "expected a function's name")),
         };
+        let generics = Lifetimes::read(&mut tokens);
         match tokens.next() {
             Some(TokenTree::Group(arguments))
                 if arguments.delimiter() == Delimiter::Parenthesis
@@ -64,7 +65,7 @@ impl Item {
             None => return Err(SyntaxError::new(name.span(), "expected `()` after the name")),
         }
         let rest: Vec<TokenTree> = tokens.collect();
-        let head = Head { visibility, qualifiers, name };
+        let head = Head { visibility, qualifiers, name, generics };
         function(attributes, head, rest).map(Item::Test)
     }
 }
@@ -74,6 +75,7 @@ struct Head {
     visibility: TokenStream,
     qualifiers: Qualifiers,
     name: Ident,
+    generics: TokenStream,
 }
 
 fn function(
@@ -81,7 +83,7 @@ fn function(
     head: Head,
     rest: Vec<TokenTree>,
 ) -> Result<Function, SyntaxError> {
-    let Head { visibility, qualifiers, name } = head;
+    let Head { visibility, qualifiers, name, generics } = head;
     let should_panic: Vec<TokenStream> =
         attributes.iter().filter_map(Attribute::should_panic).collect();
     if !should_panic.is_empty() && has_result(&rest) {
@@ -108,10 +110,9 @@ fn function(
     let has_inner_test = !inside.is_empty();
     inner.extend(inside.into_iter().map(Attribute::into_tokens));
     inner.extend(qualifiers.tokens);
-    inner.extend([
-        TokenTree::Ident(name.clone()),
-        Group::new(Delimiter::Parenthesis, TokenStream::new()).into(),
-    ]);
+    inner.extend([TokenTree::Ident(name.clone())]);
+    inner.extend(generics);
+    inner.extend([TokenTree::from(Group::new(Delimiter::Parenthesis, TokenStream::new()))]);
     inner.extend(rest);
     Ok(Function {
         name,
@@ -155,14 +156,48 @@ fn template(
 
 /// Whether the tokens between the arguments and the body contain a result type other than `()`.
 fn has_result(rest: &[TokenTree]) -> bool {
+    let is_unit = |group: &Group| {
+        let text = group.to_string();
+        text.chars().filter(|it| !it.is_whitespace()).eq(['(', ')'])
+    };
     match rest {
         [TokenTree::Punct(dash), TokenTree::Punct(angle), TokenTree::Group(unit), ..]
             if dash.as_char() == '-' && angle.as_char() == '>' =>
         {
-            unit.delimiter() != Delimiter::Parenthesis || !unit.stream().is_empty()
+            !is_unit(unit)
         }
         [TokenTree::Punct(dash), ..] => dash.as_char() == '-',
         _ => false,
+    }
+}
+
+/// `<'a, 'b>` after a test's name: the standard attribute accepts lifetimes, but no types.
+struct Lifetimes;
+
+impl Lifetimes {
+    /// Reads the list; reads nothing if there is none, or if it has other parameters.
+    fn read(tokens: &mut Peekable<IntoIter>) -> TokenStream {
+        let mut ahead = tokens.clone();
+        let mut list = Vec::new();
+        let is_sign = |tree: Option<&TokenTree>, wanted: char| matches!(tree, Some(TokenTree::Punct(sign)) if sign.as_char() == wanted);
+        if !is_sign(ahead.peek(), '<') {
+            return TokenStream::new();
+        }
+        while let Some(tree) = ahead.next() {
+            // Behind the opening bracket and behind each comma begins a parameter.
+            let is_start =
+                matches!(&tree, TokenTree::Punct(sign) if matches!(sign.as_char(), '<' | ','));
+            let is_end = is_sign(Some(&tree), '>');
+            list.push(tree);
+            if is_end {
+                *tokens = ahead;
+                return list.into_iter().collect();
+            }
+            if is_start && !is_sign(ahead.peek(), '\'') && !is_sign(ahead.peek(), '>') {
+                break;
+            }
+        }
+        TokenStream::new()
     }
 }
 

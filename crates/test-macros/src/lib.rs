@@ -7,6 +7,7 @@
 
 mod attribute;
 mod function;
+mod groups;
 #[allow(dead_code, reason = "the table is that of echown-fd, and has more than a macro needs")]
 mod kind;
 mod options;
