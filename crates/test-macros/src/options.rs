@@ -16,6 +16,7 @@ pub(crate) const REGISTERED: &str = "__registered";
 pub(crate) struct Options {
     ignores: Vec<IgnoreOption>,
     allow_close_inherited: Option<Literal>,
+    allow_exec_leaks: Option<Literal>,
     expect_leaks: Option<(Literal, Literal)>,
     report_inherited: bool,
     settle_ms: Option<Literal>,
@@ -94,6 +95,7 @@ impl Options {
             "allow_close_inherited" => {
                 self.allow_close_inherited = Some(reason(word, tokens)?);
             }
+            "allow_exec_leaks" => self.allow_exec_leaks = Some(reason(word, tokens)?),
             "expect_leaks" => {
                 let count = number(word, tokens)?;
                 self.expect_leaks = Some((count, reason(word, tokens)?));
@@ -107,14 +109,14 @@ impl Options {
             REGISTERED => self.is_registered = true,
             "because" => {
                 let what = "`because` needs an option before it: ignore_path, ignore_kind, \
-                            allow_close_inherited or expect_leaks";
+                            allow_close_inherited, allow_exec_leaks or expect_leaks";
                 return Err(SyntaxError::new(word.span(), what));
             }
             other => {
                 let what = format!(
                     "unknown option `{other}`; options are ignore_path, ignore_kind, \
-                     allow_close_inherited, expect_leaks (each followed by because), \
-                     report_inherited, settle_ms, timeout_ms, group, no_trace and no_rerun"
+                     allow_close_inherited, allow_exec_leaks, expect_leaks (each followed by \
+                     because), report_inherited, settle_ms, timeout_ms, group, no_trace and no_rerun"
                 );
                 return Err(SyntaxError::new(word.span(), what));
             }
@@ -154,6 +156,7 @@ impl fmt::Display for Fields<'_> {
         write!(f, ", report_inherited: {}", options.report_inherited)?;
         for (name, value) in [
             ("allow_close_inherited", &options.allow_close_inherited),
+            ("allow_exec_leaks", &options.allow_exec_leaks),
             ("settle_ms", &options.settle_ms),
             ("timeout_ms", &options.timeout_ms),
             ("group", &options.group),

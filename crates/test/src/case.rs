@@ -36,6 +36,8 @@ pub struct Case {
     pub ignores: fn() -> Vec<Suppression>,
     /// Why the test may close descriptors that the process inherited.
     pub allow_close_inherited: Option<&'static str>,
+    /// Why programs may inherit descriptors without close-on-exec.
+    pub allow_exec_leaks: Option<&'static str>,
     /// The expected number of leaks, and why.
     pub expect_leaks: Option<(usize, &'static str)>,
     /// Whether inherited descriptors are findings.
@@ -133,6 +135,7 @@ pub(super) mod tests {
         should_panic: false,
         ignores: Vec::new,
         allow_close_inherited: None,
+        allow_exec_leaks: None,
         expect_leaks: None,
         report_inherited: false,
         settle_ms: None,

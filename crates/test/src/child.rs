@@ -16,6 +16,7 @@ use echown_fd::{
 
 use super::case::Case;
 use super::child_config::ChildConfig;
+use super::exec_leaks;
 use super::fd_snapshot::{FdSnapshot, described};
 use super::function_names::ProcessWide;
 use super::judge;
@@ -107,6 +108,7 @@ struct Execution {
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
     doubles: Vec<trap::DoubleClose>,
+    exec_leaks: Vec<trap::ExecLeak>,
     /// Whether the descriptor limit was reached at its end.
     is_full: bool,
 }
@@ -203,6 +205,7 @@ impl<R: Termination + 'static> Run<'_, R> {
             opened: fds.iter().map(|fd| trap::opened(fd.number)).collect(),
             closed: before.closed().map(|(fd, _)| trap::closed(fd.number)).collect(),
             doubles: trap::doubles(),
+            exec_leaks: trap::exec_leaks(),
             is_full,
             fds,
             ended,
@@ -231,6 +234,8 @@ impl<R: Termination + 'static> Run<'_, R> {
             let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
             execution.ended.doubles.push(Double { number: i64::from(number), places });
         }
+        let exec_leaks = std::mem::take(&mut execution.exec_leaks);
+        execution.ended.exec_leaks = exec_leaks::symbolized(exec_leaks, &self.symbolizer);
     }
 }
 

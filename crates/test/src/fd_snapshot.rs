@@ -55,7 +55,11 @@ impl FdSnapshot {
 
 /// Describes a descriptor for reports.
 pub(super) fn described(number: RawFd) -> Descriptor {
-    let Described { kind, local, peer, path, facts } = open::describe(number);
+    to_descriptor(number, open::describe(number))
+}
+
+pub(super) fn to_descriptor(number: RawFd, described: Described) -> Descriptor {
+    let Described { kind, local, peer, path, facts } = described;
     Descriptor { number, kind: kind.to_owned(), local, peer, path, facts }
 }
 

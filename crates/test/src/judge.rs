@@ -9,6 +9,7 @@ use echown_report::SCHEMA_VERSION;
 use echown_report::{Descriptor, Plural, TestFinding, TestReport, TestVerdict};
 
 use super::case::Case;
+use super::exec_leaks;
 use super::hang::Hang;
 use super::message::{Closed, ClosedLate, Coverage, Ended, Fate, Left, Outcome, OwnedAtExit};
 use super::progress::Progress;
@@ -85,6 +86,7 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
     builder.double_closes(&ended);
     builder.closed_inherited(&ended);
     builder.leaks(&ended);
+    builder.exec_leaks(&ended);
     builder.unjoined(&ended);
     builder.inherited_fds(&ended);
     builder.threads(&ended);
@@ -327,6 +329,15 @@ impl VerdictBuilder<'_> {
             }
         }
         leaks
+    }
+
+    fn exec_leaks(&mut self, ended: &Ended) {
+        let because = |it: &Descriptor| {
+            self.case.allow_exec_leaks.map(str::to_owned).or_else(|| ignored_open(self.case, it))
+        };
+        let (findings, notes) = exec_leaks::judge(&ended.exec_leaks, because);
+        self.findings.extend(findings);
+        self.notes.extend(notes);
     }
 
     fn unjoined(&mut self, ended: &Ended) {

@@ -57,6 +57,7 @@ mod harness {
     mod child;
     mod child_config;
     mod env_settings;
+    mod exec_leaks;
     mod fd_snapshot;
     mod filter;
     mod function_names;

@@ -46,6 +46,8 @@ pub(super) struct Ended {
     pub(super) closed: Vec<Closed>,
     /// Descriptors that were closed a second time.
     pub(super) doubles: Vec<Double>,
+    /// Descriptors that programs inherited by accident.
+    pub(super) exec_leaks: Vec<ExecLeaked>,
     /// Descriptors that were open before, except for the standard streams.
     pub(super) inherited: Vec<Descriptor>,
     /// Resources that the test's own task still owned.
@@ -118,6 +120,18 @@ pub(super) struct Closed {
 pub(super) struct Double {
     pub(super) number: i64,
     pub(super) places: Vec<Place>,
+}
+
+/// A descriptor that a program inherited by accident.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ExecLeaked {
+    pub(super) descriptor: Descriptor,
+    pub(super) opened: Place,
+    pub(super) program: String,
+    /// The program's first argument.
+    pub(super) argument: String,
+    /// How often the program was started so.
+    pub(super) times: u32,
 }
 
 /// A resource that the test's task still owned at its end and that the registry has finalized.
@@ -268,9 +282,10 @@ encode_fields! {
     ClosedLate { after_ms, thread }
     Closed { number, was, now, at }
     Double { number, places }
+    ExecLeaked { descriptor, opened, program, argument, times }
     Started { before, threads }
     OwnedAtExit { what, kind, places, custody }
-    Ended { outcome, left, closed, doubles, inherited, owned, unjoined, threads, coverage }
+    Ended { outcome, left, closed, doubles, exec_leaks, inherited, owned, unjoined, threads, coverage }
 }
 
 /// Implements [`Encode`] for enums, whose variants have at most one value each.

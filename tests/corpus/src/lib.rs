@@ -4,6 +4,7 @@ pub mod acceptor;
 pub mod clean;
 pub mod closes;
 pub mod cycle;
+pub mod exec;
 pub mod pass;
 pub mod paths;
 pub mod ring;

@@ -39,3 +39,6 @@ mod stacked;
 
 #[path = "verdicts/kinds.rs"]
 mod kinds;
+
+#[path = "verdicts/exec.rs"]
+mod exec;

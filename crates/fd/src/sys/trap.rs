@@ -12,9 +12,11 @@
 //! process as it is mapped now*: of its binary and its libraries. A started program has its text
 //! elsewhere, because addresses are randomised, and runs as if there were no filter. (The
 //! probability that libraries get the old addresses is less than one in ten thousand.) Between fork
-//! and exec the handler still exists; it detects by the process id that it is in a child, and only
-//! forwards the calls. Where addresses are not random, or the binary has a fixed address, nothing
-//! is trapped, and the reason is returned.
+//! and exec the handler still exists. A forked child goes on recording in its copy of the table; in
+//! a child that shares its parent's memory, calls are forwarded. At `execve`, what the program
+//! inherits by accident is added to a log that all processes share; see `exec.rs`. Where addresses
+//! are not random, or the binary has a fixed address, nothing is trapped, and the reason is
+//! returned.
 //!
 //! Two calls are not made in the handler: `clone` and `clone3`, which may return on another stack.
 //! The calling code makes them again; see `clone.rs`. They are trapped for pidfds, and to record
@@ -48,6 +50,8 @@ mod calls;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod clone;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod exec;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod filter;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod findings;
@@ -63,6 +67,12 @@ mod misuse;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod opened_kind;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod process;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod program;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod recorded_kind;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod rings;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod stacks;
@@ -77,6 +87,8 @@ mod threads;
 
 use std::os::fd::RawFd;
 use std::{error, fmt, io};
+
+use super::open::Described;
 
 /// How to proceed if the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,18 +181,38 @@ pub struct DoubleClose {
     pub stacks: [Option<Stack>; 3],
 }
 
+/// A descriptor that a program inherited although its opening code did not pass it on purpose.
+#[derive(Clone, Debug)]
+pub struct ExecLeak {
+    /// The number in the child process that executed the program.
+    pub number: RawFd,
+    /// The call that opened it without close-on-exec.
+    pub opened: Stack,
+    /// The program's path as it was given; its end is missing if it is long.
+    pub program: String,
+    /// The program's first argument, cut in the same way.
+    pub argument: String,
+    /// The descriptor's description. If it is no longer open in this process, only the kind and the
+    /// path are known.
+    pub described: Described,
+    /// How often programs of this path were executed so.
+    pub times: u32,
+}
+
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod here {
     use std::os::fd::RawFd;
 
+    use super::exec::{self, Crossing};
     use super::findings::Finding;
     use super::history::Event;
     use super::stacks::Trace;
     use super::table::TABLE;
     use super::{
-        DoubleClose, EventKind, FdEvent, Misuse, MisusedFd, Mode, Stack, TrapError, calls, filter,
-        handler, rings, threads,
+        DoubleClose, EventKind, ExecLeak, FdEvent, Misuse, MisusedFd, Mode, Stack, TrapError,
+        calls, filter, handler, rings, threads,
     };
+    use crate::escape;
 
     /// Starts recording, until the process ends, on the threads that this thread starts. Its own calls
     /// are not recorded.
@@ -253,6 +285,21 @@ mod here {
         threads::spawned(thread).map(stack)
     }
 
+    /// The descriptors that crossed an `exec` so far, in ascending order of numbers.
+    pub fn exec_leaks() -> Vec<ExecLeak> {
+        let leak = |(crossing, times): (Crossing, u32)| ExecLeak {
+            number: crossing.number,
+            program: escape::bytes(crossing.program.bytes()).into_owned(),
+            argument: escape::bytes(crossing.argument.bytes()).into_owned(),
+            described: crossing.describe(),
+            opened: stack(crossing.opened),
+            times,
+        };
+        let mut leaks: Vec<ExecLeak> = exec::crossings().into_iter().map(leak).collect();
+        leaks.sort_by_key(|leak| leak.number);
+        leaks
+    }
+
     fn stack(trace: Trace) -> Stack {
         Stack {
             call: calls::name(trace.call()),
@@ -268,7 +315,7 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{DoubleClose, FdEvent, MisusedFd, Mode, Stack, TrapError};
+    use super::{DoubleClose, ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError};
 
     pub fn install(_: Mode) -> Result<(), TrapError> {
         Err(TrapError::new("openings are recorded on Linux on x86-64 only"))
@@ -301,7 +348,13 @@ mod here {
     pub fn spawned(_: u32) -> Option<Stack> {
         None
     }
+
+    pub fn exec_leaks() -> Vec<ExecLeak> {
+        Vec::new()
+    }
 }
 
-pub use here::{closed, doubles, history, install, last_close, misused, opened, spawned};
+pub use here::{
+    closed, doubles, exec_leaks, history, install, last_close, misused, opened, spawned,
+};
 pub use misuse::{EventKind, Misuse};

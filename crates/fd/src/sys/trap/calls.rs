@@ -25,6 +25,8 @@ pub(super) enum Effect {
     Closes,
     /// Closes the numbers from its first argument to its second.
     ClosesRange,
+    /// Executes a program.
+    Executes,
     /// Needs an open number, see [`used_numbers`].
     Uses,
     /// Sets which signals are blocked.
@@ -86,6 +88,8 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_clone3, "clone3", Effect::Clones),
     (libc::SYS_close, "close", Effect::Closes),
     (libc::SYS_close_range, "close_range", Effect::ClosesRange),
+    (libc::SYS_execve, "execve", Effect::Executes),
+    (libc::SYS_execveat, "execveat", Effect::Executes),
     (libc::SYS_bind, "bind", Effect::Uses),
     (libc::SYS_listen, "listen", Effect::Uses),
     (libc::SYS_connect, "connect", Effect::Uses),
@@ -131,7 +135,12 @@ pub(super) const CONDITIONS: &[(i64, &[Condition])] = &[
         libc::SYS_fcntl,
         &[Condition::OneOf(
             1,
-            &[libc::F_DUPFD as u32, libc::F_GETFD as u32, libc::F_DUPFD_CLOEXEC as u32],
+            &[
+                libc::F_DUPFD as u32,
+                libc::F_GETFD as u32,
+                libc::F_SETFD as u32,
+                libc::F_DUPFD_CLOEXEC as u32,
+            ],
         )],
     ),
     // With a number in the first argument, they change that descriptor.

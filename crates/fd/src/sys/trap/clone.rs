@@ -5,9 +5,10 @@
 //! sets the instruction pointer back to the call's instruction, with the magic value in a register.
 //! Only a `fork` with a pidfd is made in the handler, because its child has a copy of the stack.
 //!
-//! `clone3` takes two arguments, so the magic is in the sixth, as in other calls; the C library has
-//! nothing in that register. For `clone` it is in the upper half of the flags, which the kernel
-//! ignores: musl and Go have values in the sixth register.
+//! `clone3` takes two arguments, so the magic is in the register of the fourth; the C library has
+//! nothing there. In the sixth it would let the next calls of parent and child pass as well, because
+//! it stays there. For `clone` it is in the upper half of the flags, which the kernel ignores: musl
+//! and Go have values in the other registers.
 
 use super::magic::{repeat, value};
 
@@ -27,6 +28,7 @@ impl Request {
     pub(super) fn read(call: i64, arguments: [u64; 5]) -> Option<Request> {
         if call == libc::SYS_clone {
             let [flags, stack, pidfd, _, tls] = arguments;
+            let flags = flags & 0xffff_ffff;
             return Some(Request { flags, stack, pidfd, tls });
         }
         /// The fields of the first version of `struct clone_args`.
@@ -51,6 +53,13 @@ impl Request {
     pub(super) fn thread_pointer(&self) -> Option<u64> {
         let both = (libc::CLONE_THREAD | libc::CLONE_SETTLS) as u64;
         (self.flags & both == both).then_some(self.tls)
+    }
+
+    /// Whether the child loses its handlers, that of SIGSYS included, which its next trapped call
+    /// would kill. The C library's `posix_spawn` asks for it from version 2.38 on.
+    pub(super) fn clears_handlers(&self) -> bool {
+        const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+        self.flags & CLONE_CLEAR_SIGHAND != 0
     }
 
     /// Whether the new process has copies of the memory and of this stack.
@@ -80,7 +89,7 @@ pub(super) fn repeat_at_origin(call: i64, registers: &mut [libc::greg_t; 23]) {
         let flags = registers[register(libc::REG_RDI)] & 0xffff_ffff;
         registers[register(libc::REG_RDI)] = flags | (value() << 32) as i64;
     } else {
-        registers[register(libc::REG_R9)] = value() as i64;
+        registers[register(libc::REG_R10)] = value() as i64;
     }
 }
 

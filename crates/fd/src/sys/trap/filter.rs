@@ -117,6 +117,8 @@ enum To {
     Condition(i64, usize),
     /// `clone` is trapped, unless it is made again.
     CheckClone,
+    /// The same for `clone3`.
+    CheckClone3,
     /// The call is trapped if it comes from this address.
     CheckOrigin,
     From(usize),
@@ -203,6 +205,7 @@ fn begin(call: i64, checked: usize) -> To {
     match call {
         _ if checked < conditions(call).len() => To::Condition(call, checked),
         libc::SYS_clone => To::CheckClone,
+        libc::SYS_clone3 => To::CheckClone3,
         _ => To::CheckOrigin,
     }
 }
@@ -227,6 +230,11 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     it.label(To::CheckClone);
     it.load(argument(0) + 4);
     it.if_equal(low(magic), To::Allow, To::From(0));
+    it.label(To::CheckClone3);
+    it.load(argument(3));
+    it.if_equal(low(magic), To::Next, To::From(0));
+    it.load(argument(3) + 4);
+    it.if_equal(high(magic), To::Allow, To::From(0));
     it.label(To::CheckOrigin);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
@@ -349,7 +357,7 @@ mod tests {
         let program = program(&[text], magic);
         let is_trapped = |call, arguments: [u64; 3]| {
             let [first, second, third] = arguments;
-            let arguments = [first, second, third, 0, 0, 0];
+            let arguments = [first, second, third, third, 0, 0];
             interpret(&program, call, here, arguments) == libc::SECCOMP_RET_TRAP
         };
         let minus_one = u64::from(u32::MAX);
@@ -370,6 +378,7 @@ mod tests {
             (libc::SYS_clone, [thread, 0, 0], [libc::SIGCHLD as u64, 0, 0]),
             (libc::SYS_clone, [libc::CLONE_PIDFD as u64, 0, 0], [libc::CLONE_VM as u64, 0, 0]),
             (libc::SYS_clone, [thread, 0, 0], [thread | magic << 32, 0, 0]),
+            (libc::SYS_clone3, [0, 0, 0], [0, 0, magic]),
         ] {
             assert!(is_trapped(call, opening), "{call} {opening:x?}");
             assert!(!is_trapped(call, other), "{call} {other:x?}");

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::calls::{Effect, effect, used_numbers};
 use super::clone::{self, Request};
+use super::exec;
 use super::magic::{self, repeat};
 use super::opened_kind::OpenedKind;
+use super::process::{self, Process};
 use super::stacks::Trace;
 use super::table::{TABLE, Table};
 use super::{Mode, TrapError, rings, std_check, threads};
-
-/// The id of the recorded process; a child between fork and exec has another one.
-static RECORDED_PROCESS: AtomicI64 = AtomicI64::new(0);
 
 /// Whether F_GETFD reports a closed number as open; see `record`.
 static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
@@ -52,13 +51,14 @@ pub(super) fn install(
     filter: impl FnOnce(u64) -> Result<(), TrapError>,
 ) -> Result<(), TrapError> {
     let magic = magic::choose();
-    // ord: Relaxed, all three; they are read only under the filter, which this thread installs after
+    // ord: Relaxed, both; they are read only under the filter, which this thread installs after
     // them, and other threads are started later.
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
-    RECORDED_PROCESS.store(i64::from(std::process::id()), Ordering::Relaxed);
     OBSERVER.store(i64::from(this_thread()), Ordering::Relaxed);
     TABLE.set(Table::new().ok_or_else(|| TrapError::of_last_call("no memory for the record"))?);
     threads::start();
+    process::record_this();
+    exec::set_up();
     // The first unwinding may load tables, so it is done here and not in the handler.
     let mut trace = Trace::new(0, 0, [0; 16]);
     unwind(&mut trace, 0);
@@ -123,7 +123,8 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let arguments = ARGUMENTS.map(|register| registers[place(register)] as u64);
     let pointer = registers[place(libc::REG_RIP)] as usize;
     let mask = &raw mut context.uc_sigmask;
-    if threads::has_pending() && is_recorded_process() {
+    let process = process::current();
+    if threads::has_pending() && process == Process::Recorded {
         resolve_pending();
     }
     let result = match effect(call) {
@@ -137,12 +138,20 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
                 return;
             }
         },
-        Some(Effect::Uses) if is_recorded() => uses(call, arguments, mask, pointer),
-        Some(effect) if is_recorded() => {
+        Some(Effect::Executes) => {
+            exec::execute(call, arguments, process, || unmasked(call, arguments, mask))
+        }
+        Some(Effect::Uses) if is_recorded(process) => uses(call, arguments, mask, pointer),
+        Some(effect) if is_recorded(process) => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             trace.set_kind(OpenedKind::of(call, &arguments));
             unwind(&mut trace, pointer);
             record(effect, call, arguments, mask, &trace)
+        }
+        Some(effect) if process == Process::SharesMemory => {
+            let result = unmasked(call, arguments, mask);
+            exec::adjust(effect, arguments, result);
+            result
         }
         _ => unmasked(call, arguments, mask),
     };
@@ -157,10 +166,14 @@ fn clones(
     mask: *mut libc::sigset_t,
     registers: &mut [libc::greg_t; 23],
 ) -> Option<i64> {
+    let request = Request::read(call, arguments)?;
+    if request.clears_handlers() {
+        // The C library then resets the handlers by single calls, as on old kernels.
+        return Some(-i64::from(libc::ENOSYS));
+    }
     if !is_recorded_process() {
         return None;
     }
-    let request = Request::read(call, arguments)?;
     let (pidfd, thread) = (request.pidfd(), request.thread_pointer());
     if pidfd.is_none() && thread.is_none() {
         return None;
@@ -239,7 +252,11 @@ fn uses(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t, pointer: usiz
 /// as a double close. Other code that checks whether a number is open gets the true answer.
 fn found_closed(number: RawFd, trace: &Trace) -> i64 {
     let is_closed = TABLE.with(|table| table.is_closed(number)) == Some(true);
-    if is_closed && ignores_abort() && std_check::is_by_std(trace.addresses()) {
+    if is_closed
+        && is_recorded_process()
+        && ignores_abort()
+        && std_check::is_by_std(trace.addresses())
+    {
         TABLE.with(|table| table.abort_is_due(number));
         return 0;
     }
@@ -267,7 +284,7 @@ fn record(
             TABLE.with(|table| used.for_each(|number| table.was_used_closed(number, trace)));
         }
     }
-    if call == libc::SYS_io_uring_setup && result >= 0 {
+    if call == libc::SYS_io_uring_setup && result >= 0 && is_recorded_process() {
         rings::is_set_up(trace);
     }
     TABLE.with(|table| match effect {
@@ -281,6 +298,11 @@ fn record(
         }
         _ if result < 0 => {}
         Effect::OpensOrQueries if arguments[1] as i32 == libc::F_GETFD => {}
+        Effect::OpensOrQueries if arguments[1] as i32 == libc::F_SETFD => {
+            if arguments[2] & libc::FD_CLOEXEC as u64 == 0 {
+                table.passes(number(arguments[0]));
+            }
+        }
         Effect::Opens if [libc::SYS_accept, libc::SYS_accept4].contains(&call) => {
             table.opens(number(result as u64), trace);
             let kind = table.kind(number(arguments[0])).accepted();
@@ -301,6 +323,7 @@ fn record(
         Effect::Replaces => {
             table.closes(number(arguments[1]), trace);
             table.opens(number(arguments[1]), trace);
+            table.passes(number(arguments[1]));
         }
         Effect::ClosesRange => {
             const CLOSE_ON_EXEC_ONLY: u64 = 4;
@@ -319,7 +342,7 @@ fn record(
                 }
             }
         }
-        Effect::Uses | Effect::Clones | Effect::Masks | Effect::Handles => {}
+        Effect::Uses | Effect::Clones | Effect::Executes | Effect::Masks | Effect::Handles => {}
     });
     result
 }
@@ -467,10 +490,15 @@ unsafe extern "C" {
     fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
 }
 
-/// Whether the calls of this thread are recorded.
-fn is_recorded() -> bool {
+/// Whether the calls of this thread of that process are recorded.
+fn is_recorded(process: Process) -> bool {
     // ord: Relaxed; written before the filter was installed, see `install`.
-    is_recorded_process() && i64::from(this_thread()) != OBSERVER.load(Ordering::Relaxed)
+    let observer = OBSERVER.load(Ordering::Relaxed);
+    match process {
+        Process::Recorded => i64::from(this_thread()) != observer,
+        Process::Forked => true,
+        Process::SharesMemory | Process::Unknown => false,
+    }
 }
 
 /// A descriptor number in a register.
@@ -479,10 +507,7 @@ fn number(argument: u64) -> RawFd {
 }
 
 fn is_recorded_process() -> bool {
-    // SAFETY: the call takes no arguments and cannot fail.
-    let process = unsafe { repeat(libc::SYS_getpid, [0; 5]) };
-    // ord: Relaxed; as in `is_recorded`.
-    process == RECORDED_PROCESS.load(Ordering::Relaxed)
+    process::current() == Process::Recorded
 }
 
 fn ignores_abort() -> bool {

@@ -42,12 +42,16 @@ struct NumberEntry {
     closed: Call,
     /// The first close of a file that was opened before recording began.
     closed_of_others: Call,
+    /// Whether the descriptor is left to child programs on purpose.
+    is_passed: bool,
     history: History,
 }
 
 /// The table. Valid if all bytes are zero.
 pub(super) struct Table {
     slots: [NumberEntry; NUMBERS_MAX],
+    /// The highest number that was opened so far.
+    opened_max: RawFd,
     stacks: Stacks,
     runs: Runs,
     findings: Findings,
@@ -95,6 +99,25 @@ impl Table {
             (slot.state, slot.opened, slot.kind) = (FdState::Open, call, kind);
             slot.openings += 1;
             slot.history.add(Event { kind: EventKind::Opened, call });
+            slot.is_passed = false;
+            self.opened_max = self.opened_max.max(number);
+        }
+    }
+
+    /// Records that a descriptor is left to child programs on purpose.
+    pub(super) fn passes(&mut self, number: RawFd) {
+        if let Some(slot) = self.slot(number) {
+            slot.is_passed = true;
+        }
+    }
+
+    /// Calls `found` for each open number that is not left to child programs on purpose.
+    pub(super) fn inheritable(&self, mut found: impl FnMut(usize)) {
+        let count = self.opened_max as usize + 1;
+        for (number, slot) in self.slots.iter().enumerate().take(count) {
+            if slot.state == FdState::Open && !slot.is_passed {
+                found(number);
+            }
         }
     }
 
@@ -276,6 +299,12 @@ impl Locked {
         self.lock();
         // SAFETY: as in `with`.
         unsafe { *self.table.get() = Some(table) };
+        self.unlock();
+    }
+
+    /// Releases the lock in a forked child. Another thread of the parent may have held it; the data
+    /// is plain, so what that thread was writing is at worst one wrong record.
+    pub(super) fn unlock_after_fork(&self) {
         self.unlock();
     }
 
