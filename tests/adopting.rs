@@ -28,6 +28,9 @@ mod alone;
 #[path = "adopting/light.rs"]
 mod light;
 
+#[path = "adopting/places.rs"]
+mod places;
+
 #[path = "adopting/real.rs"]
 mod real;
 

@@ -232,6 +232,7 @@ fn nextest_gives_the_same_verdicts() {
         "-E",
         "test(/^(clean|closes|runner|crowd)::/)",
     ]));
+    assert!(!output_text.contains("the same place in"), "one process per test:\n{output_text}");
     let mut ended = BTreeMap::new();
     for line in output_text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -256,6 +257,10 @@ pub fn compare(expected: &BTreeMap<String, Expected>, endings: &BTreeMap<String,
         let Ending { word, section } = &endings[name];
         assert_eq!(*word, *expected.word, "{name}:\n{section}");
         assert_parts(name, expected, section);
+        // Neither paths of one machine nor frames of the harness.
+        for part in ["/registry/", "/rustc/", "in echown_test::", "in std::", "in core::"] {
+            assert!(!section.contains(part), "{name}: `{part}` in\n{section}");
+        }
         for other in endings.keys().filter(|other| *other != name) {
             assert!(!section.contains(&format!("test `{other}`")), "{name}:\n{section}");
         }

@@ -12,6 +12,7 @@
 //! | [`inherit_fds`] | descriptors for a child process |
 //! | [`shared_map`] | memory that two processes share |
 //! | [`unix_address`] | names of Unix sockets |
+//! | [`at_exit`] | functions that run when the process exits |
 //! | [`escape`] | text from outside, made printable |
 //! | [`append`] | opens an output file without waiting for its reader |
 //! | [`identity`] | what distinguishes one open file from another, as plain data |
@@ -29,4 +30,4 @@ pub mod kind;
 mod sys;
 
 #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
-pub use sys::{fd, inherit_fds, open, shared_map, trap, unix_address};
+pub use sys::{at_exit, fd, inherit_fds, open, shared_map, trap, unix_address};

@@ -1,6 +1,7 @@
 //! System calls: the only module of this crate that contains `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod at_exit;
 pub mod fd;
 pub mod inherit_fds;
 pub mod open;

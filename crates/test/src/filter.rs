@@ -5,7 +5,7 @@ use super::env_settings::EnvSettings;
 use echown_report::Suppression;
 use echown_report::TestReport;
 #[cfg(feature = "ci")]
-use echown_report::{Baseline, Entry, Place, TestFinding, TestVerdict};
+use echown_report::{Baseline, Entry, TestFinding, TestVerdict};
 
 /// A report without suppressed and baseline findings.
 #[derive(Debug, Default)]
@@ -75,8 +75,10 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
     if !is_of_leak(finding) || known.is_empty() {
         return;
     }
-    let sites: Vec<String> =
-        finding.places.iter().filter_map(Place::own).map(ToString::to_string).collect();
+    // The author's line, and the dependency that the report names.
+    let frames =
+        finding.places.iter().flat_map(|place| place.own().into_iter().chain(place.primary()));
+    let sites: Vec<String> = frames.map(ToString::to_string).collect();
     let sites = if sites.is_empty() { finding.custody.join("\n") } else { sites.join("\n") };
     let reason = |kind: &str, places: &[&str]| {
         known.iter().find(|it| it.matches(kind, places, &sites)).map(ToString::to_string)
@@ -97,7 +99,7 @@ fn suppress(finding: &mut TestFinding, known: &[Suppression], notes: &mut Vec<St
 #[cfg(all(test, feature = "ci"))]
 mod tests {
     use super::*;
-    use echown_report::{Descriptor, Sources, StackFrame};
+    use echown_report::{Descriptor, Place, Sources, StackFrame};
 
     fn leak(kind: &str, path: &str, function: &str) -> TestFinding {
         let descriptor = Descriptor {

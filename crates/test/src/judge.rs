@@ -293,11 +293,18 @@ impl VerdictBuilder<'_> {
                 && finding.descriptors.iter().any(|it| it.kind == left.descriptor.kind)
                 && finding.custody == left.custody
                 && finding.message == message
-                && finding.places.first().map(|it| &it.frames)
-                    == left.opened.as_ref().map(|it| &it.frames)
+                && match (finding.places.first(), &left.opened) {
+                    (Some(known), Some(place)) => known.is_shown_like(place),
+                    (known, place) => known.is_none() && place.is_none(),
+                }
         };
         let finding = match self.findings.iter_mut().find(like) {
-            Some(known) => known,
+            Some(known) => {
+                for (known, place) in known.places.iter_mut().zip(&left.opened) {
+                    known.add_thread(&place.thread);
+                }
+                known
+            }
             None => {
                 let finding = self.add(TestVerdict::Leak, message.to_owned());
                 finding.places.extend(left.opened.clone());

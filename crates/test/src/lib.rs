@@ -74,6 +74,7 @@ mod harness {
     mod progress;
     mod report_map;
     mod report_output;
+    mod same_place;
     mod settle;
     mod symbolizer;
     mod symbols;

@@ -105,6 +105,8 @@ fn of_function(function: &str) -> Origin {
     match crate_of(function) {
         Some(name) if STD.contains(&name) => Origin::Std { file: String::new() },
         Some(name) if HARNESS.contains(&name) => Origin::Harness,
+        // `__rust_try`, which the compiler makes.
+        _ if function.starts_with("__rust_") => Origin::Std { file: String::new() },
         _ => Origin::Unknown,
     }
 }
@@ -371,6 +373,7 @@ mod tests {
             ("echown_test::child::__rust_begin_short_backtrace", Origin::Harness),
             ("<std::sys::fs::unix::File>::open_c::{closure#0}", std("")),
             ("<&mut alloc::boxed::Box<T> as core::ops::Deref>::deref", std("")),
+            ("__rust_try", std("")),
             ("mailer::send", Origin::Unknown),
             ("standard::open", Origin::Unknown),
             ("sqlite3_open", Origin::Unknown),

@@ -23,7 +23,7 @@ use super::judge::{self, ChildReport, Verdict};
 use super::message;
 use super::platform::{self, pipe};
 use super::report_map::ReportReader;
-use super::report_output;
+use super::{report_output, same_place};
 
 /// How often a child is polled for its end on a kernel without pidfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -122,6 +122,7 @@ fn act_on(case: &Case, verdict: Verdict) {
         eprintln!("echown: test `{}`: {note}", case.name());
     }
     if let Some(report) = &verdict.report {
+        same_place::record(report);
         let text = report.to_string();
         eprintln!("{text}\n");
         if case.should_panic {

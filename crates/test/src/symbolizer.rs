@@ -27,6 +27,8 @@ pub(super) struct Symbolizer {
 #[derive(Clone)]
 enum Frame {
     Shown(StackFrame),
+    /// Drop glue of the standard library for a type that is not its own.
+    Drop(StackFrame),
     /// A function that calls the test, or the function of a thread.
     Start,
 }
@@ -60,6 +62,9 @@ impl Symbolizer {
             for frame in cache.entry(address).or_insert_with(|| self.resolve(address)) {
                 match frame {
                     Frame::Shown(frame) => frames.push(frame.clone()),
+                    // Below other code, it is clear which value is dropped.
+                    Frame::Drop(_) if frames.iter().any(|frame| !frame.is_between()) => {}
+                    Frame::Drop(frame) => frames.push(frame.clone()),
                     // Frames below the body belong to the harness and are not symbolized, because
                     // that takes time.
                     Frame::Start => break 'stack,
@@ -95,7 +100,7 @@ impl Symbolizer {
         }
         if let (true, Some(dropped)) = (is_in_std, origin::dropped_type(&name)) {
             let function = format!("the drop of {dropped}");
-            return Frame::Shown(StackFrame { function, ..StackFrame::default() });
+            return Frame::Drop(StackFrame { function, ..StackFrame::default() });
         }
         let is_own = matches!(origin, Origin::Own { .. });
         let (package, file) = match origin {

@@ -3,6 +3,7 @@
 pub mod acceptor;
 pub mod clean;
 pub mod closes;
+pub mod crates;
 pub mod cycle;
 pub mod exec;
 pub mod pass;

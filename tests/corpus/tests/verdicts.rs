@@ -13,6 +13,9 @@ mod leaks;
 #[path = "verdicts/closes.rs"]
 mod closes;
 
+#[path = "verdicts/crates.rs"]
+mod crates;
+
 #[path = "verdicts/clean.rs"]
 mod clean;
 

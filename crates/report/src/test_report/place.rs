@@ -5,6 +5,9 @@ use std::fmt;
 /// The maximum number of lines of a stack that are shown.
 const LINES_MAX: usize = 12;
 
+/// The thread of a place that stands for several.
+const SEVERAL_THREADS: &str = "several threads";
+
 /// The maximum number of packages that one line names.
 const NAMES_MAX: usize = 3;
 
@@ -28,7 +31,7 @@ const WRAPPERS: [&str; 9] = [
 pub struct Place {
     /// What was done: `opened by accept4`, `closed`.
     pub what: String,
-    /// Name of the thread that did it, or its kernel id.
+    /// Name of the thread that did it, or its kernel id; `several threads` if it was done by several.
     pub thread: String,
     /// The stack of the call, innermost frame first.
     pub frames: Vec<StackFrame>,
@@ -67,8 +70,10 @@ impl StackFrame {
         self.package.as_deref().filter(|name| ![Self::STD, Self::SYSTEM].contains(name))
     }
 
-    /// Whether it is between the code that uses a descriptor and the kernel.
-    fn is_between(&self) -> bool {
+    /// Whether it belongs to the standard library or the system, which are between the code that uses
+    /// a descriptor and the kernel.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
         self.package.is_some() && self.dependency().is_none()
     }
 
@@ -101,6 +106,13 @@ impl Place {
         self.frames == other.frames && self.what == other.what || self.lines() == other.lines()
     }
 
+    /// Adds the thread of another call that is shown like this one.
+    pub fn add_thread(&mut self, thread: &str) {
+        if self.thread != thread {
+            self.thread = String::from(SEVERAL_THREADS);
+        }
+    }
+
     /// What was done and where, in one line without the thread: `opened by socket at src/a.rs:3:4`.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -109,7 +121,9 @@ impl Place {
             (None, Some(frame)) => {
                 format!("{} in {frame}, without debug information", self.what)
             }
-            (None, None) => format!("{} in code without debug information", self.what),
+            (None, None) => {
+                format!("{} in a function that is not on the stack (a tail call)", self.what)
+            }
         }
     }
 
@@ -168,7 +182,11 @@ fn folded(frames: &[&StackFrame]) -> String {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();
-        write!(f, "{}, on thread {}", lines[0], self.thread)?;
+        f.write_str(&lines[0])?;
+        match &*self.thread {
+            SEVERAL_THREADS => write!(f, ", on {SEVERAL_THREADS}")?,
+            thread => write!(f, ", on thread {thread}")?,
+        }
         lines[1..].iter().try_for_each(|line| write!(f, "\n      in {line}"))
     }
 }
@@ -279,7 +297,7 @@ opened by socket at a.rs:7:3, on thread `t`
         assert_eq!(library.to_string(), expected);
         assert_eq!(
             place(Vec::new()).summary(),
-            "opened by socket in code without debug information"
+            "opened by socket in a function that is not on the stack (a tail call)"
         );
         let only_std = place(vec![std()]);
         assert!(only_std.to_string().contains("in std::net::connect (std std/src/net.rs:7)"));
@@ -291,6 +309,9 @@ opened by socket at a.rs:7:3, on thread `t`
         let mut other = place(vec![frame(None, "a::b", "src/a.rs"), std(), std()]);
         other.thread = "`u`".into();
         assert!(one.is_shown_like(&other));
+        let mut both = one.clone();
+        both.add_thread(&other.thread);
+        assert!(both.to_string().contains(", on several threads\n"), "{both}");
         other.what = "opened by dup".into();
         assert!(!one.is_shown_like(&other));
     }
