@@ -25,9 +25,11 @@ use super::message::{
     Started, now,
 };
 use super::observer::{Observed, Observer, panic_message};
+use super::processes;
 use super::report_map::ReportWriter;
 use super::settle::{Settled, settle};
 use super::symbolizer::Symbolizer;
+use super::threads;
 use echown_report::{Descriptor, Place, ResourceData, StackFrame};
 
 /// The exit code of a test runner whose test failed.
@@ -109,6 +111,8 @@ struct Execution {
     closed: Vec<Option<Stack>>,
     doubles: Vec<trap::DoubleClose>,
     exec_leaks: Vec<trap::ExecLeak>,
+    /// The threads that still run.
+    threads: Vec<u32>,
     /// Whether the descriptor limit was reached at its end.
     is_full: bool,
 }
@@ -190,6 +194,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         let Settled { left: fds, late } = settle(before, self.case.settle(), awaited);
         let on_record = self.observer.resources();
         ended.left = fds.iter().map(|fd| left(fd, &fds, before, &on_record)).collect();
+        processes::add_holders(ended.left.iter_mut().map(|left| &mut left.descriptor));
         for (left, fd) in ended.left.iter_mut().zip(&fds) {
             if let Some(reason) = opened_for_process(fd) {
                 left.fate = Fate::ProcessWide(reason);
@@ -200,8 +205,8 @@ impl<R: Termination + 'static> Run<'_, R> {
             .extend(late.into_iter().map(|(descriptor, after)| closed_late(descriptor, after)));
         ended.closed = before.closed().map(|(fd, was)| closed(fd, was)).collect();
         ended.inherited = inherited(before);
-        ended.threads = before.remaining_threads();
         Execution {
+            threads: before.new_threads(),
             opened: fds.iter().map(|fd| trap::opened(fd.number)).collect(),
             closed: before.closed().map(|(fd, _)| trap::closed(fd.number)).collect(),
             doubles: trap::doubles(),
@@ -217,6 +222,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         if inherit_fds::is_full() {
             let why = "no descriptor was free for reading the debug information";
             execution.ended.coverage = Coverage::Missing(why.to_owned());
+            execution.ended.threads = threads::still_running(&execution.threads, |_| None);
             return;
         }
         let place = |stack: Option<Stack>, what| stack.map(|it| self.symbolizer.place(it, what));
@@ -236,6 +242,15 @@ impl<R: Termination + 'static> Run<'_, R> {
         }
         let exec_leaks = std::mem::take(&mut execution.exec_leaks);
         execution.ended.exec_leaks = exec_leaks::symbolized(exec_leaks, &self.symbolizer);
+        let Ended { left, closed, doubles, .. } = &execution.ended;
+        let stayed_open = left.iter().any(|left| left.fate == Fate::StayedOpen);
+        // Otherwise the threads are not shown, and symbolizing takes time.
+        let has_findings = stayed_open || !closed.is_empty() || !doubles.is_empty();
+        let spawned = |thread| {
+            let stack = trap::spawned(thread).filter(|_| has_findings)?;
+            place(Some(Stack { call: "", ..stack }), "spawned")
+        };
+        execution.ended.threads = threads::still_running(&execution.threads, spawned);
     }
 }
 

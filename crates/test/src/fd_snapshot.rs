@@ -46,11 +46,6 @@ impl FdSnapshot {
     pub(super) fn new_threads(&self) -> Vec<u32> {
         threads().into_iter().filter(|thread| !self.threads.contains(thread)).collect()
     }
-
-    /// The names of these threads, with the system call that each waits in.
-    pub(super) fn remaining_threads(&self) -> Vec<String> {
-        self.new_threads().into_iter().filter_map(named).collect()
-    }
 }
 
 /// Describes a descriptor for reports.
@@ -66,14 +61,4 @@ pub(super) fn to_descriptor(number: RawFd, described: Described) -> Descriptor {
 fn threads() -> Vec<u32> {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
-fn named(thread: u32) -> Option<String> {
-    let read = |what: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{what}")).ok();
-    let name = read("comm")?.trim_end().to_owned();
-    let waits = read("wchan").filter(|wait| !wait.is_empty() && wait != "0");
-    Some(match waits {
-        Some(wait) => format!("`{name}` (waits in {wait})"),
-        None => format!("`{name}`"),
-    })
 }

@@ -366,8 +366,7 @@ impl VerdictBuilder<'_> {
 
     fn threads(&mut self, ended: &Ended) {
         if !ended.threads.is_empty() && !self.findings.is_empty() {
-            let threads = ended.threads.join(", ");
-            self.notes.push(format!("threads that the test started still run: {threads}"));
+            self.notes.extend_from_slice(&ended.threads);
         }
     }
 

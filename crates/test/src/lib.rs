@@ -71,6 +71,7 @@ mod harness {
     mod parent;
     mod platform;
     mod process_wide;
+    mod processes;
     mod progress;
     mod report_map;
     mod report_output;
@@ -78,6 +79,7 @@ mod harness {
     mod settle;
     mod symbolizer;
     mod symbols;
+    mod threads;
 
     use std::process::Termination;
 

@@ -273,6 +273,31 @@ fn tcp_state(_: BorrowedFd<'_>) -> Option<&'static str> {
     None
 }
 
+/// Whether a number of another process refers to the same open file as this process's number:
+/// certain by `kcmp(2)`, otherwise by the link if it names a socket or a pipe.
+#[cfg(target_os = "linux")]
+pub fn is_open_in(number: RawFd, process: i32, other: i64) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let this = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: the call takes five integers and accesses no memory of this process.
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, this, process, KCMP_FILE, number, other) };
+    if result >= 0 {
+        return result == 0;
+    }
+    let link = |path: String| fs::read_link(path).ok();
+    let here = link(format!("/proc/self/fd/{number}"));
+    let is_unique = |link: &std::path::Path| {
+        link.to_str().is_some_and(|it| it.starts_with("socket:[") || it.starts_with("pipe:["))
+    };
+    here.as_deref().is_some_and(is_unique) && here == link(format!("/proc/{process}/fd/{other}"))
+}
+
+/// Not available on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn is_open_in(_: RawFd, _: i32, _: i64) -> bool {
+    false
+}
+
 /// Whether two numbers are duplicates of each other (`kcmp(2)`); false if the kernel cannot compare
 /// them.
 #[cfg(target_os = "linux")]

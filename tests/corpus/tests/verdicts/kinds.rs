@@ -33,6 +33,18 @@ fn a_pidfd_of_a_fork() {
     }
 }
 
+//~ fails | left 1 descriptor open | pidfd fd | of a process that has ended | @opened by clone at tests/verdicts/kinds.rs:
+#[echown::test]
+fn a_pidfd_of_a_fork_by_the_older_call() {
+    let (mut number, flags): (RawFd, _) = (-1, libc::CLONE_PIDFD | libc::SIGCHLD);
+    unsafe {
+        match libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut number, 0_u64, 0_u64) {
+            0 => libc::_exit(0),
+            child => libc::waitpid(opened(child), null_mut(), 0),
+        };
+    }
+}
+
 extern "C" fn ends(_: *mut libc::c_void) -> libc::c_int {
     0
 }

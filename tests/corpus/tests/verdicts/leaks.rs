@@ -15,7 +15,7 @@ fn a_forgotten_listener() {
     forget(TcpListener::bind("127.0.0.1:0").unwrap());
 }
 
-//~ fails | left 1 descriptor open | tcp stream fd |  <-> 127.0.0.1: | close-wait | @src/worker.rs: | threads that the test started still run: `worker`
+//~ fails | left 1 descriptor open | tcp stream fd |  <-> 127.0.0.1: | close-wait | @src/worker.rs: | thread `worker` still runs: | @in futex, waits in futex_ | @, spawned at src/worker.rs:
 #[echown::test]
 fn a_socket_kept_by_an_arc_in_a_worker_thread() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -61,7 +61,7 @@ fn a_raw_fd_lost_on_an_error_path() {
     paths::raw_on_an_error_path("/etc/passwd").unwrap_err();
 }
 
-//~ fails | left 1 descriptor open | /etc/hostname | still run | @src/acceptor.rs:
+//~ fails | left 1 descriptor open | /etc/hostname | still runs | @, spawned at src/acceptor.rs:
 #[echown::test]
 fn a_detached_thread_with_a_file() {
     acceptor::watch("/etc/hostname");
@@ -75,7 +75,7 @@ fn a_static_registry_that_only_grows() {
     }
 }
 
-//~ fails | left 1 descriptor open | tcp listener fd | @src/acceptor.rs: | still run: `acceptor`
+//~ fails | left 1 descriptor open | tcp listener fd | @src/acceptor.rs: | thread `acceptor` still runs | @: in accept4(fd | @, spawned at src/acceptor.rs:
 #[echown::test]
 fn an_accept_loop_that_never_ends() {
     let address = acceptor::start().unwrap();
@@ -226,4 +226,26 @@ fn a_different_file_in_each_run() {
     } else {
         forget(File::open("/etc/passwd"));
     }
+}
+
+//~ fails | left 3 descriptors open | @opened by openat at tests/verdicts/leaks.rs: | @threads `reader`, `reader`, `reader` still run: in read(fd 3), waits in | @, spawned at tests/verdicts/leaks.rs:
+#[echown::test]
+fn a_pipe_that_three_threads_read() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let reader = std::sync::Arc::new(reader);
+    for _ in 0..3 {
+        let reader = reader.clone();
+        let read = move || std::io::Read::read(&mut &*reader, &mut [0]);
+        std::thread::Builder::new().name("reader".into()).spawn(read).unwrap();
+    }
+    forget((File::open("/etc/passwd"), writer));
+}
+
+//~ fails | @also open in `sleep` (process | pipe fd | writing end
+#[echown::test]
+fn a_pipe_that_a_program_has_too() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, 0) };
+    forget(writer);
+    Command::new("sleep").arg("5").spawn().unwrap();
 }

@@ -229,12 +229,12 @@ fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
     // The sixth register may be in use across a `clone`. The kernel ignores the flags' upper half.
     it.label(To::CheckClone);
     it.load(argument(0) + 4);
-    it.if_equal(low(magic), To::Allow, To::From(0));
+    it.if_equal(low(magic), To::Allow, To::CheckOrigin);
     it.label(To::CheckClone3);
     it.load(argument(3));
-    it.if_equal(low(magic), To::Next, To::From(0));
+    it.if_equal(low(magic), To::Next, To::CheckOrigin);
     it.load(argument(3) + 4);
-    it.if_equal(high(magic), To::Allow, To::From(0));
+    it.if_equal(high(magic), To::Allow, To::CheckOrigin);
     it.label(To::CheckOrigin);
     it.load(argument(5));
     it.if_equal(low(magic), To::Next, To::From(0));
@@ -335,6 +335,13 @@ mod tests {
             assert!(!is_trapped(libc::SYS_read, here, none), "{here:x}");
             assert!(!is_trapped(libc::SYS_openat, here, [0, 0, 0, 0, 0, magic]), "{here:x}");
             assert!(is_trapped(libc::SYS_openat, here, [0, 0, 0, 0, 0, magic & 0xffff_ffff]));
+            let left_over = [0, 0, 0, magic, 0, 0];
+            assert!(!is_trapped(libc::SYS_clone3, here, left_over), "{here:x}");
+            assert!(is_trapped(libc::SYS_openat, here, left_over), "{here:x}");
+            for call in [libc::SYS_clone, libc::SYS_clone3] {
+                let flags = libc::CLONE_PIDFD as u64;
+                assert!(!is_trapped(call, here, [flags, 0, 0, 0, 0, magic]), "in the handler");
+            }
         }
         for elsewhere in [0, 0x5500_0020_0000, 0x5600_0000_2000, 0x7f12_fffe_0000, 0x7f13_0020_0000]
         {
