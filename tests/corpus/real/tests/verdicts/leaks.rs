@@ -12,7 +12,7 @@ fn long_path() -> PathBuf {
 }
 
 /// ureq 2.6.1, algesten/ureq#582: the pool and the agent own each other.
-//~ fails | leak: test `leaks::ureq_keeps_the_connection` left 1 descriptor open | tcp stream | @ureq
+//~ fails | leak: test `leaks::ureq_keeps_the_connection` left 1 descriptor open | tcp stream | @ureq 2.6.1 src/
 #[echown_test::test]
 fn ureq_keeps_the_connection() {
     let (address, server) = real::http_server();
@@ -22,28 +22,28 @@ fn ureq_keeps_the_connection() {
 }
 
 /// inotify 0.8.1, hannobraun/inotify-rs#140: the flag that closes at drop is never set.
-//~ fails | leak: test `leaks::inotify_is_not_closed_at_drop` left 1 descriptor open | inotify | @inotify
+//~ fails | leak: test `leaks::inotify_is_not_closed_at_drop` left 1 descriptor open | inotify | @inotify 0.8.1 src/inotify.rs
 #[echown_test::test]
 fn inotify_is_not_closed_at_drop() {
     drop(inotify::Inotify::init().unwrap());
 }
 
 /// mio 0.8.5, tokio-rs/mio#1636: the socket exists before the path is checked.
-//~ fails | leak: test `leaks::mio_listener_with_a_bad_path` left 1 descriptor open | unix | @mio
+//~ fails | leak: test `leaks::mio_listener_with_a_bad_path` left 1 descriptor open | unix stream | @mio 0.8.5 src/
 #[echown_test::test]
 fn mio_listener_with_a_bad_path() {
     assert!(mio::net::UnixListener::bind(long_path()).is_err());
 }
 
 /// The same bug of mio on the side of the client.
-//~ fails | leak: test `leaks::mio_stream_with_a_bad_path` left 1 descriptor open | unix | @mio
+//~ fails | leak: test `leaks::mio_stream_with_a_bad_path` left 1 descriptor open | unix stream | @mio 0.8.5 src/
 #[echown_test::test]
 fn mio_stream_with_a_bad_path() {
     assert!(mio::net::UnixStream::connect(long_path()).is_err());
 }
 
 /// nix 0.19.1, nix-rust/nix c33fa749: `TimerFd` has no drop.
-//~ fails | leak: test `leaks::nix_timerfd_has_no_drop` left 1 descriptor open | timerfd | @nix
+//~ fails | leak: test `leaks::nix_timerfd_has_no_drop` left 1 descriptor open | timerfd | @nix 0.19.1
 #[echown_test::test]
 fn nix_timerfd_has_no_drop() {
     use nix_timerfd::sys::timerfd::{ClockId, TimerFd, TimerFlags};
@@ -52,7 +52,7 @@ fn nix_timerfd_has_no_drop() {
 }
 
 /// unix-ipc 0.2.0, mitsuhiko/unix-ipc#3: what a message carries is duplicated and forgotten.
-//~ fails | leak: test `leaks::unix_ipc_forgets_what_it_sent` left 1 descriptor open | unix | @unix
+//~ fails | leak: test `leaks::unix_ipc_forgets_what_it_sent` left 1 descriptor open | unix stream | @unix-ipc 0.2.0 src/
 #[echown_test::test]
 fn unix_ipc_forgets_what_it_sent() {
     let (sender, receiver) = unix_ipc::channel::<unix_ipc::Receiver<u8>>().unwrap();
@@ -62,7 +62,7 @@ fn unix_ipc_forgets_what_it_sent() {
 }
 
 /// vsock 0.1.0, rust-vsock/vsock-rs#1: no type has a drop.
-//~ fails | leak: test `leaks::vsock_listener_has_no_drop` left 1 descriptor open | socket | @vsock
+//~ fails | leak: test `leaks::vsock_listener_has_no_drop` left 1 descriptor open | vsock | @vsock 0.1.0 src/lib.rs
 #[echown_test::test]
 fn vsock_listener_has_no_drop() {
     use nix_vsock::sys::socket::SockAddr;
@@ -74,7 +74,7 @@ fn vsock_listener_has_no_drop() {
 
 /// actix-server 2.9.1, actix/actix-web#3765: a running server that is dropped leaves its thread, which
 /// holds the listener.
-//~ fails | leak: test `leaks::actix_server_dropped_while_it_runs` left | tcp listener | @actix
+//~ fails | leak: test `leaks::actix_server_dropped_while_it_runs` left | tcp listener | @actix-server 2.9.1 src/socket.rs
 #[echown_test::test]
 fn actix_server_dropped_while_it_runs() {
     use actix_service::fn_service;
