@@ -31,8 +31,10 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// | `ignore_path = "PART"` | ignores descriptors with PART in their path or address |
 /// | `ignore_kind = "KIND"` | ignores descriptors of this kind: `"epoll"`, `"tcp stream"`, `"socket"` for all sockets ... |
 /// | `allow_close_inherited` | allows closing descriptors that the process inherited |
+/// | `allow_exec_leaks` | allows programs to inherit descriptors without close-on-exec |
 /// | `expect_leaks = N` | expects exactly N leaks; more or fewer fail |
 /// | `report_inherited` | reports descriptors that the process inherited |
+/// | `report_without_cloexec` | notes openings without close-on-exec |
 /// | `settle_ms = N` | how long finishing threads may take (default 1000) |
 /// | `timeout_ms = N` | the time after which a hanging test is killed and reported (default 300000) |
 /// | `group = "NAME"` | tests of one group do not run at the same time |

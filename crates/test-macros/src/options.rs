@@ -19,6 +19,7 @@ pub(crate) struct Options {
     allow_exec_leaks: Option<Literal>,
     expect_leaks: Option<(Literal, Literal)>,
     report_inherited: bool,
+    report_without_cloexec: bool,
     settle_ms: Option<Literal>,
     timeout_ms: Option<Literal>,
     no_trace: bool,
@@ -100,6 +101,9 @@ impl Options {
                 let count = number(word, tokens)?;
                 self.expect_leaks = Some((count, reason(word, tokens)?));
             }
+            "report_without_cloexec" => {
+                self.report_without_cloexec = yes_or_no(word, tokens)?;
+            }
             "report_inherited" => self.report_inherited = yes_or_no(word, tokens)?,
             "settle_ms" => self.settle_ms = Some(number(word, tokens)?),
             "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
@@ -116,7 +120,8 @@ impl Options {
                 let what = format!(
                     "unknown option `{other}`; options are ignore_path, ignore_kind, \
                      allow_close_inherited, allow_exec_leaks, expect_leaks (each followed by \
-                     because), report_inherited, settle_ms, timeout_ms, group, no_trace and no_rerun"
+                     because), report_inherited, report_without_cloexec, settle_ms, timeout_ms, \
+                     group, no_trace and no_rerun"
                 );
                 return Err(SyntaxError::new(word.span(), what));
             }
@@ -154,6 +159,7 @@ impl fmt::Display for Fields<'_> {
             None => f.write_str("::core::option::Option::None")?,
         }
         write!(f, ", report_inherited: {}", options.report_inherited)?;
+        write!(f, ", report_without_cloexec: {}", options.report_without_cloexec)?;
         for (name, value) in [
             ("allow_close_inherited", &options.allow_close_inherited),
             ("allow_exec_leaks", &options.allow_exec_leaks),

@@ -42,6 +42,8 @@ pub struct Case {
     pub expect_leaks: Option<(usize, &'static str)>,
     /// Whether inherited descriptors are findings.
     pub report_inherited: bool,
+    /// Whether openings without close-on-exec are noted.
+    pub report_without_cloexec: bool,
     /// See [`Case::settle`].
     pub settle_ms: Option<u64>,
     /// See [`Case::timeout`].
@@ -138,6 +140,7 @@ pub(super) mod tests {
         allow_exec_leaks: None,
         expect_leaks: None,
         report_inherited: false,
+        report_without_cloexec: false,
         settle_ms: None,
         timeout_ms: None,
         no_trace: false,

@@ -56,6 +56,9 @@ pub(super) fn run<R: Termination + 'static>(
         before: before.fds.iter().map(|fd| i64::from(fd.number)).collect(),
         threads: before.threads.iter().map(|&thread| i64::from(thread)).collect(),
     }));
+    if case.report_without_cloexec {
+        trap::record_openings();
+    }
     let coverage = match config.trace {
         None => Coverage::NotRecorded,
         Some(mode) => match trap::install(mode) {

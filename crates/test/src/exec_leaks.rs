@@ -1,7 +1,7 @@
 //! Descriptors that programs inherited by accident, as findings.
 
 use echown_fd::trap::ExecLeak;
-use echown_report::{Descriptor, TestFinding, TestVerdict};
+use echown_report::{Descriptor, Place, TestFinding, TestVerdict};
 
 use super::fd_snapshot::to_descriptor;
 use super::message::ExecLeaked;
@@ -26,7 +26,7 @@ pub(super) fn judge(
     because: impl Fn(&Descriptor) -> Option<String>,
 ) -> (Vec<TestFinding>, Vec<String>) {
     let (mut findings, mut notes) = (Vec::<TestFinding>::new(), Vec::new());
-    for leak in leaks {
+    for leak in leaks.iter().filter(|leak| !leak.program.is_empty()) {
         let ExecLeaked { descriptor, opened, .. } = leak;
         if let Some(because) = because(descriptor) {
             notes.push(format!("ignored: {descriptor} {}: {because}", inherited_by(leak)));
@@ -49,7 +49,21 @@ pub(super) fn judge(
             }),
         }
     }
+    let is_reported = |place: &Place| findings.iter().any(|it| it.places[0].frames == place.frames);
+    let openings = leaks.iter().filter(|leak| leak.program.is_empty());
+    notes.extend(openings.filter(|leak| !is_reported(&leak.opened)).map(note));
     (findings, notes)
+}
+
+/// The note about an opening without close-on-exec, with its place.
+fn note(leak: &ExecLeaked) -> String {
+    let place = leak.opened.to_string();
+    let place = place.lines().next().unwrap_or_default();
+    let others = match leak.times - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    format!("{}{others} was {place}", leak.descriptor)
 }
 
 /// `inherited by /usr/bin/true (argv[0] `true`), 3 times`.
@@ -66,7 +80,7 @@ fn inherited_by(leak: &ExecLeaked) -> String {
 
 #[cfg(test)]
 mod tests {
-    use echown_report::{Place, StackFrame};
+    use echown_report::StackFrame;
 
     use super::*;
 
@@ -98,6 +112,15 @@ mod tests {
         ];
         assert_eq!(found.collect::<Vec<_>>(), expected);
         assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn an_opening_is_a_note_unless_a_program_inherited_it() {
+        let openings = [leak(3, "f", "", 1), leak(4, "g", "", 3), leak(3, "f", "/bin/a", 1)];
+        let (findings, notes) = judge(&openings, |_| None);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("pipe fd 4 (and 2 more) was "), "{notes:?}");
     }
 
     #[test]

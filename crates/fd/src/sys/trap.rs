@@ -188,7 +188,8 @@ pub struct ExecLeak {
     pub number: RawFd,
     /// The call that opened it without close-on-exec.
     pub opened: Stack,
-    /// The program's path as it was given; its end is missing if it is long.
+    /// The program's path as it was given; its end is missing if it is long. Empty for an opening
+    /// that [`record_openings`] asks for.
     pub program: String,
     /// The program's first argument, cut in the same way.
     pub argument: String,
@@ -285,6 +286,12 @@ mod here {
         threads::spawned(thread).map(stack)
     }
 
+    /// Lists openings without close-on-exec among the [`exec_leaks`], too. To be called before
+    /// [`install`].
+    pub fn record_openings() {
+        exec::record_openings();
+    }
+
     /// The descriptors that crossed an `exec` so far, in ascending order of numbers.
     pub fn exec_leaks() -> Vec<ExecLeak> {
         let leak = |(crossing, times): (Crossing, u32)| ExecLeak {
@@ -349,12 +356,15 @@ mod here {
         None
     }
 
+    pub fn record_openings() {}
+
     pub fn exec_leaks() -> Vec<ExecLeak> {
         Vec::new()
     }
 }
 
 pub use here::{
-    closed, doubles, exec_leaks, history, install, last_close, misused, opened, spawned,
+    closed, doubles, exec_leaks, history, install, last_close, misused, opened, record_openings,
+    spawned,
 };
 pub use misuse::{EventKind, Misuse};

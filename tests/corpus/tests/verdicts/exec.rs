@@ -136,3 +136,10 @@ fn an_allowed_one() {
 fn a_child_without_handlers_is_refused() {
     assert_eq!(exec::clone_without_handlers(), Some(38), "ENOSYS");
 }
+
+//~ passes | eventfd fd | was opened without close-on-exec by dup at src/exec.rs:
+#[echown::test(report_without_cloexec)]
+fn a_copy_without_a_program() {
+    drop(exec::copy_of(&exec::event()));
+    exec::start("true").unwrap();
+}

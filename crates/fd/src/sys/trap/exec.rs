@@ -67,6 +67,27 @@ struct Entry {
 /// The log. Null before `set_up`.
 static LOG: AtomicPtr<Log> = AtomicPtr::new(null_mut());
 
+/// Whether openings without close-on-exec are entered, too.
+static HAS_OPENINGS: AtomicBool = AtomicBool::new(false);
+
+/// The maximum number of openings in the log.
+const OPENINGS_MAX: usize = ENTRIES_MAX / 2;
+
+/// Enters openings without close-on-exec from now on, each as a crossing without a program.
+pub(super) fn record_openings() {
+    // ord: Relaxed; it is called before the trap is installed.
+    HAS_OPENINGS.store(true, Ordering::Relaxed);
+}
+
+/// Enters an opening, if that is requested and the descriptor can be inherited.
+pub(super) fn opened(number: RawFd, trace: &Trace) {
+    // ord: Relaxed; see `record_openings`.
+    if HAS_OPENINGS.load(Ordering::Relaxed) && number > 2 && is_inheritable(number as usize) {
+        let no_program = Program::of(libc::SYS_execve, [0; 5]);
+        add(&described(number, *trace, &no_program));
+    }
+}
+
 /// Makes the log. Without it, nothing is recorded.
 pub(super) fn set_up() {
     let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -130,8 +151,14 @@ impl Crossing {
         }
     }
 
+    /// Whether no program inherited it yet; see `record_openings`.
+    fn is_opening(&self) -> bool {
+        self.program.bytes().is_empty()
+    }
+
+    /// Whether both are of one place and program and, if there is a program, of one number.
     fn is_like(&self, other: &Crossing) -> bool {
-        self.number == other.number
+        (self.number == other.number || self.is_opening())
             && self.program.is(other.program.bytes())
             && self.opened.addresses() == other.opened.addresses()
     }
@@ -228,6 +255,10 @@ fn add(crossing: &Crossing) -> Option<usize> {
         return Some(index);
     }
     let log = log()?;
+    // ord: Relaxed; the limit need not be exact.
+    if crossing.is_opening() && log.next.load(Ordering::Relaxed) >= OPENINGS_MAX {
+        return None;
+    }
     // ord: Relaxed; each value is taken once, and nothing else depends on it.
     let index = log.next.fetch_add(1, Ordering::Relaxed);
     let entry = log.entries.get(index)?;
@@ -350,6 +381,7 @@ mod tests {
             add(&crossing(number, "/bin/c"));
         }
         assert_eq!(crossings().len(), ENTRIES_MAX - 1, "a full log takes no more");
+        assert_eq!(add(&crossing(9, "")), None, "openings leave room for programs");
     }
 
     #[test]

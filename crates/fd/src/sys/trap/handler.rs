@@ -304,20 +304,20 @@ fn record(
             }
         }
         Effect::Opens if [libc::SYS_accept, libc::SYS_accept4].contains(&call) => {
-            table.opens(number(result as u64), trace);
+            opens(table, number(result as u64), trace);
             let kind = table.kind(number(arguments[0])).accepted();
             table.set_kind(number(result as u64), kind);
         }
-        Effect::Opens | Effect::OpensOrQueries => table.opens(number(result as u64), trace),
+        Effect::Opens | Effect::OpensOrQueries => opens(table, number(result as u64), trace),
         Effect::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
             let pair = unsafe { (arguments[argument] as *const [RawFd; 2]).read_unaligned() };
-            pair.iter().for_each(|&number| table.opens(number, trace));
+            pair.iter().for_each(|&number| opens(table, number, trace));
         }
         Effect::OpensInto(argument) => {
             // SAFETY: the call succeeded, so the kernel has written a number there.
             let number = unsafe { (arguments[argument] as *const RawFd).read_unaligned() };
-            table.opens(number, trace);
+            opens(table, number, trace);
         }
         Effect::Replaces if number(arguments[0]) == number(arguments[1]) => {}
         Effect::Replaces => {
@@ -347,6 +347,11 @@ fn record(
     result
 }
 
+fn opens(table: &mut Table, number: RawFd, trace: &Trace) {
+    table.opens(number, trace);
+    exec::opened(number, trace);
+}
+
 /// The control message with a pidfd of the sender, for sockets with SO_PASSPIDFD.
 const SCM_PIDFD: libc::c_int = 4;
 
@@ -370,7 +375,7 @@ unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trac
                 #[allow(clippy::unnecessary_cast, reason = "depends on the C library")]
                 let length = one.cmsg_len as usize - (first as usize - header as usize);
                 for index in 0..length / size_of::<RawFd>() {
-                    table.opens(first.add(index).read_unaligned(), trace);
+                    opens(table, first.add(index).read_unaligned(), trace);
                 }
             }
             header = libc::CMSG_NXTHDR(message, header);
