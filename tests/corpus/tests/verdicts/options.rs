@@ -105,7 +105,7 @@ fn a_thread_that_never_closes_in_time() {
 //~ passes | tcp listener fd | after the settle time | @by thread `closes late`; join the thread, or set `settle_ms`
 #[echown::test(settle_ms = 20)]
 fn a_thread_that_exceeds_the_settle_time() {
-    closes_after(2);
+    closes_after(6);
 }
 
 //~ passes | @opened under
