@@ -1,12 +1,15 @@
 //! Places in the reports of several tests, and in optimised builds.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::common::doc_pages::assert_page_shows;
+use super::common::require_tool;
 use super::downstream::{DownstreamCrate, endings, light_manifest, text};
 
-/// Optimised as a release build, with the debug information that it needs for places. The other
-/// crates are built as for the corpus.
+/// Optimised as a release build, with the debug information that it needs for places, in files of
+/// its own. The other crates are built as for the corpus.
 const PROFILE: &str = r#"
 [dependencies]
 tempfile = "3"
@@ -14,6 +17,8 @@ tempfile = "3"
 [profile.dev.package.optimised]
 opt-level = 3
 debug = "line-tables-only"
+split-debuginfo = "unpacked"
+debug-assertions = false
 
 [profile.dev.package.tempfile]
 opt-level = 3
@@ -58,9 +63,34 @@ fn an_optimised_build_names_the_crate_and_no_frame_of_the_harness() {
     ];
     // The same build folder as the corpus: common dependencies are built once.
     DownstreamCrate::corpus();
-    let output = DownstreamCrate::new("optimised", &files).cargo(&["test", "--test", "files"]);
-    let output_text = text(&output);
-    let endings = endings(&output_text);
+    let optimised = DownstreamCrate::new("optimised", &files);
+    let output_text = text(&optimised.cargo(&["test", "--test", "files"]));
+    assert_named(&output_text);
+
+    // The same without debug information in the binary, as distributions package it.
+    let has_objcopy = Command::new("objcopy").arg("--version").output().is_ok();
+    if !require_tool("objcopy", has_objcopy) {
+        return;
+    }
+    let line = output_text.lines().find(|line| line.contains("Running tests/files.rs"));
+    let program = line.and_then(|line| line.split(['(', ')']).nth(1)).expect(&output_text);
+    let (program, stripped) = (Path::new(program), optimised.folder.join("stripped"));
+    let debug_file = optimised.folder.join(".debug/stripped.debug");
+    fs::create_dir_all(optimised.folder.join(".debug")).unwrap();
+    let link = format!("--add-gnu-debuglink={}", debug_file.display());
+    for (options, from, to) in [
+        (&["--only-keep-debug"][..], program, &debug_file),
+        (&["--strip-all", &link], program, &stripped),
+    ] {
+        let copied = Command::new("objcopy").args(options).arg(from).arg(to).output().unwrap();
+        assert!(copied.status.success(), "{}", text(&copied));
+    }
+    let output = Command::new(stripped).current_dir(&optimised.folder).output().unwrap();
+    assert_named(&text(&output));
+}
+
+fn assert_named(output_text: &str) {
+    let endings = endings(output_text);
     for (test, parts) in [
         ("leaks", &["opened by openat at tempfile 3.", " (src/lib.rs:5)"][..]),
         (
@@ -73,7 +103,7 @@ fn an_optimised_build_names_the_crate_and_no_frame_of_the_harness() {
             ],
         ),
     ] {
-        let section = &endings.get(test).expect(&output_text).section;
+        let section = &endings.get(test).expect(output_text).section;
         for part in parts {
             assert!(section.contains(part), "{test}: expected `{part}` in\n{section}");
         }

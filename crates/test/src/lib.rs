@@ -56,6 +56,8 @@ mod harness {
 
     mod child;
     mod child_config;
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    mod debug_files;
     mod env_settings;
     mod exec_leaks;
     mod fd_snapshot;

@@ -101,7 +101,8 @@ pub(super) fn crate_of(function: &str) -> Option<&str> {
     (is_name && !first.is_empty()).then_some(first)
 }
 
-fn of_function(function: &str) -> Origin {
+/// The origin of a function without a path.
+pub(super) fn of_function(function: &str) -> Origin {
     match crate_of(function) {
         Some(name) if STD.contains(&name) => Origin::Std { file: String::new() },
         Some(name) if HARNESS.contains(&name) => Origin::Harness,

@@ -94,6 +94,10 @@ impl Symbolizer {
         let harness = file!().rsplit_once(['/', '\\']).map_or("", |(folder, _)| folder);
         let folders = Folders { root: &self.root, harness, package_in: &package_in };
         let origin = origin::origin(path.as_deref(), &name, &folders);
+        let origin = match origin {
+            Origin::Std { .. } if symbol.is_outermost && is_of_others(&name) => Origin::Unknown,
+            origin => origin,
+        };
         let is_in_std = matches!(origin, Origin::Std { .. });
         if origin == Origin::Harness || is_in_std && starts_a_thread(&name) {
             return Frame::Start;
@@ -144,6 +148,12 @@ fn named_in(manifest: &str) -> Option<String> {
     };
     let name = value("name")?;
     Some(value("version").map_or_else(|| name.to_owned(), |version| format!("{name} {version}")))
+}
+
+/// Whether a function's name has the path of a crate other than the standard library's.
+fn is_of_others(function: &str) -> bool {
+    origin::crate_of(function).is_some()
+        && !matches!(origin::of_function(function), Origin::Std { .. })
 }
 
 /// Whether a function of the standard library calls the function of a thread.

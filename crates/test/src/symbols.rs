@@ -6,8 +6,9 @@
 //!
 //! # Limits
 //!
-//! Compressed debug sections and debug information in separate files (`split-debuginfo`, debug
-//! links) are not read. For these, function names come from the symbol table, without lines.
+//! Compressed debug sections (`--compress-debug-sections`) are not read: the crates that decompress
+//! them would be a third of all dependencies. Neither are the supplementary files of `dwz`. For
+//! these, function names come from the symbol table, without lines.
 
 use std::path::PathBuf;
 
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 pub(super) struct Symbol {
     /// The demangled name without the hash.
     pub(super) function: Option<String>,
+    /// Whether the name is from the symbol table: the location may be that of a function that is
+    /// inlined into it.
+    pub(super) is_outermost: bool,
     pub(super) file: Option<PathBuf>,
     /// Zero if unknown; the same applies to the column.
     pub(super) line: u32,
@@ -31,17 +35,15 @@ pub(super) use elsewhere::Symbols;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod linux {
     use std::cell::OnceCell;
-    use std::fs::{self, File};
+    use std::fs;
     use std::ops::Range;
     use std::path::{Path, PathBuf};
 
-    use addr2line::gimli::{Dwarf, EndianSlice, RunTimeEndian, SectionId};
-    use object::read::elf::ElfFile64;
-    use object::{Object, ObjectSection, ObjectSegment, ReadCache, SymbolMap, SymbolMapName};
+    use addr2line::{LookupContinuation, LookupResult};
+    use object::{Object, ObjectSegment, SymbolMap, SymbolMapName};
 
+    use super::super::debug_files::{self, Slice};
     use super::Symbol;
-
-    type Slice = EndianSlice<'static, RunTimeEndian>;
 
     /// The symbols of all files with code in this process.
     pub(in super::super) struct Symbols {
@@ -65,6 +67,7 @@ mod linux {
     }
 
     struct DebugInfo {
+        path: PathBuf,
         /// Offset in the file, size, and linked address of each segment.
         segments: Vec<(u64, u64, u64)>,
         context: Option<addr2line::Context<Slice>>,
@@ -122,22 +125,23 @@ mod linux {
     }
 
     impl DebugInfo {
-        /// Reads a file. The data stays in memory until the process ends.
+        /// Reads a file.
         fn read(path: &Path) -> Option<DebugInfo> {
-            let cache: &'static ReadCache<File> =
-                Box::leak(Box::new(ReadCache::new(File::open(path).ok()?)));
-            let file = ElfFile64::<object::Endianness, _>::parse(cache).ok()?;
+            let file = debug_files::open(path)?;
             let segments = file.segments().map(|segment| {
                 let (offset, size) = segment.file_range();
                 (offset, size, segment.address())
             });
-            let section = |id: SectionId| {
-                let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
-                Ok::<Slice, ()>(EndianSlice::new(data.unwrap_or_default(), RunTimeEndian::Little))
+            let segments = segments.collect();
+            let separate = match debug_files::has_debug_info(&file) {
+                true => None,
+                false => debug_files::of_stripped(path, &file),
             };
-            let dwarf = Dwarf::load(section).ok()?;
+            let file = separate.unwrap_or(file);
+            let dwarf = debug_files::dwarf(&file)?;
             Some(DebugInfo {
-                segments: segments.collect(),
+                path: path.to_owned(),
+                segments,
                 context: addr2line::Context::from_dwarf(dwarf).ok(),
                 names: file.symbol_map(),
             })
@@ -149,7 +153,7 @@ mod linux {
                 |segment: &&(u64, u64, u64)| (segment.0..segment.0 + segment.1).contains(&offset);
             let (begin, _, linked_at) = self.segments.iter().find(is_inside)?;
             let address = offset - begin + linked_at;
-            let mut symbols = self.context.as_ref().and_then(|context| frames(context, address));
+            let mut symbols = self.frames(address);
             let symbols_here = symbols.get_or_insert_with(Vec::new);
             if symbols_here.is_empty() {
                 symbols_here.push(Symbol::default());
@@ -158,8 +162,35 @@ mod linux {
             let outermost = symbols_here.last_mut().filter(|symbol| symbol.function.is_none());
             if let Some(outermost) = outermost {
                 outermost.function = self.name(address);
+                outermost.is_outermost = true;
             }
             symbols
+        }
+
+        /// The functions at an address, from the debug information.
+        fn frames(&self, address: u64) -> Option<Vec<Symbol>> {
+            let mut result = self.context.as_ref()?.find_frames(address);
+            let mut frames = loop {
+                result = match result {
+                    LookupResult::Output(frames) => break frames.ok()?,
+                    LookupResult::Load { load, continuation } => {
+                        continuation.resume(debug_files::split(&load, &self.path))
+                    }
+                };
+            };
+            let mut symbols = Vec::new();
+            while let Ok(Some(frame)) = frames.next() {
+                let location = frame.location.as_ref();
+                let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+                symbols.push(Symbol {
+                    function: name.map(|name| demangled(&name)),
+                    is_outermost: false,
+                    file: location.and_then(|location| location.file).map(PathBuf::from),
+                    line: location.and_then(|location| location.line).unwrap_or(0),
+                    column: location.and_then(|location| location.column).unwrap_or(0),
+                });
+            }
+            Some(symbols)
         }
 
         /// The name of the function at an address, from the symbol table.
@@ -168,22 +199,6 @@ mod linux {
             let end = names.partition_point(|name| name.address() <= address);
             Some(demangled(names[..end].last()?.name()))
         }
-    }
-
-    fn frames(context: &addr2line::Context<Slice>, address: u64) -> Option<Vec<Symbol>> {
-        let mut frames = context.find_frames(address).skip_all_loads().ok()?;
-        let mut symbols = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let location = frame.location.as_ref();
-            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-            symbols.push(Symbol {
-                function: name.map(|name| demangled(&name)),
-                file: location.and_then(|location| location.file).map(PathBuf::from),
-                line: location.and_then(|location| location.line).unwrap_or(0),
-                column: location.and_then(|location| location.column).unwrap_or(0),
-            });
-        }
-        Some(symbols)
     }
 
     fn demangled(name: &str) -> String {

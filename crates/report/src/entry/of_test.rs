@@ -75,7 +75,10 @@ pub(super) fn of_frame(frame: &StackFrame) -> Option<Location> {
     let location = match &frame.package {
         None => Location::new(file, frame.line, frame.column),
         Some(package) => Location {
-            file: format!("{}/{file}", package.replace(' ', "-")),
+            file: match &**package {
+                StackFrame::STD => format!("library/{file}"),
+                package => format!("{}/{file}", package.replace(' ', "-")),
+            },
             is_inside: false,
             line: frame.line,
             column: frame.column,
@@ -113,7 +116,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CustodyStep, Event, Site, TaskId, TaskLabel};
+    use crate::{CustodyStep, Descriptor, Event, SCHEMA_VERSION, Site, TaskId, TaskLabel};
     use std::num::NonZeroU64;
 
     #[test]
@@ -134,6 +137,56 @@ mod tests {
         assert!(step.location.file.ends_with("src/entry/of_test.rs"), "{}", step.location.file);
         assert_eq!(step.thread, "9");
         assert!(step.label.starts_with("acquired by task "), "{}", step.label);
+    }
+
+    #[test]
+    fn the_authors_line_is_the_location_and_the_headline_names_the_dependency() {
+        let frame = |package: Option<&str>, file: &str| StackFrame {
+            function: "f".into(),
+            file: Some(file.into()),
+            line: 7,
+            column: 3,
+            is_own: package.is_none(),
+            package: package.map(str::to_owned),
+        };
+        let finding = TestFinding {
+            verdict: TestVerdict::Leak,
+            message: String::new(),
+            descriptors: vec![Descriptor { kind: "pipe".into(), ..Descriptor::default() }],
+            places: vec![Place {
+                what: "opened by pipe2".into(),
+                thread: "1".into(),
+                frames: vec![
+                    frame(Some("std"), "std/src/pipe.rs"),
+                    frame(Some("ureq 2.6.0"), "src/stream.rs"),
+                    frame(None, "src/a.rs"),
+                ],
+            }],
+            custody: Vec::new(),
+        };
+        let report = TestReport {
+            schema_version: SCHEMA_VERSION,
+            test: "t".into(),
+            file: "tests/t.rs".into(),
+            line: 1,
+            findings: vec![finding],
+            notes: Vec::new(),
+        };
+        let [entry] = &Entry::of_test(&report, "suite", &Sources::none())[..] else {
+            panic!("one finding")
+        };
+        let expected =
+            "test `t` left 1 descriptor open, opened by pipe2 at ureq 2.6.0 src/stream.rs:7";
+        assert_eq!(entry.headline, expected);
+        assert!(entry.location.file.ends_with("src/a.rs"), "{:?}", entry.location);
+        assert_eq!(entry.fingerprint(), "leak | pipe | src/a.rs | fn f");
+        let frames = &entry.stacks[0].frames;
+        let locations = frames.iter().filter_map(of_frame);
+        let paths: Vec<(String, bool)> =
+            locations.map(|location| (location.file, location.is_inside)).collect();
+        assert_eq!(paths[0], ("library/std/src/pipe.rs".into(), false));
+        assert_eq!(paths[1], ("ureq-2.6.0/src/stream.rs".into(), false));
+        assert!(paths[2].1);
     }
 
     #[test]

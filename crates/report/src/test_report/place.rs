@@ -118,9 +118,10 @@ impl Place {
     pub fn summary(&self) -> String {
         match (self.primary(), self.shown().first()) {
             (Some(frame), _) => format!("{} at {frame}", self.what),
-            (None, Some(frame)) => {
-                format!("{} in {frame}, without debug information", self.what)
+            (None, Some(frame)) if !frame.is_between() => {
+                format!("{} in {}, without debug information", self.what, frame.in_full())
             }
+            (None, Some(_)) => format!("{} in code without debug information", self.what),
             (None, None) => {
                 format!("{} in a function that is not on the stack (a tail call)", self.what)
             }
@@ -156,8 +157,10 @@ impl StackFrame {
         match (&self.package, &self.file) {
             (None, None) => function.clone(),
             (Some(package), None) => format!("{function} ({package})"),
-            (None, Some(file)) => format!("{function} ({file}:{})", self.line),
-            (Some(package), Some(file)) => format!("{function} ({package} {file}:{})", self.line),
+            (Some(package), Some(file)) if package != Self::STD => {
+                format!("{function} ({package} {file}:{})", self.line)
+            }
+            (_, Some(file)) => format!("{function} ({file}:{})", self.line),
         }
     }
 }
@@ -300,7 +303,10 @@ opened by socket at a.rs:7:3, on thread `t`
             "opened by socket in a function that is not on the stack (a tail call)"
         );
         let only_std = place(vec![std()]);
-        assert!(only_std.to_string().contains("in std::net::connect (std std/src/net.rs:7)"));
+        let expected = "\
+opened by socket in code without debug information, on thread `t`
+      in std::net::connect (std/src/net.rs:7)";
+        assert_eq!(only_std.to_string(), expected);
     }
 
     #[test]
