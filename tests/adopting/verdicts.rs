@@ -165,7 +165,7 @@ fn the_variable_turns_the_trace_off_as_the_option_does() {
         let mut runner = DownstreamCrate::corpus().binary();
         runner.args(["--exact", "closes::twice"]).env("ECHOWN_TRACE_FDS", value);
         let output_text = text(&runner.output().unwrap());
-        let found = "double-close: test `closes::twice` closed fd";
+        let found = "double-close: test `closes::twice` closed file fd";
         assert_eq!(output_text.contains(found), is_on, "ECHOWN_TRACE_FDS={value}: {output_text}");
     }
 }

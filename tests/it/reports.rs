@@ -281,7 +281,7 @@ fn explain_without_a_code_lists_all_codes_and_explains_each() {
 
 #[test]
 fn explain_accepts_synonyms_of_a_code() {
-    let output = explain(&["use-after-close"]);
+    let output = explain(&["use-after-free"]);
     assert!(output.stdout.starts_with(b"use-after-release: "));
 }
 

@@ -81,6 +81,8 @@ codes! {
     Hang = "hang",
     /// A test closed a descriptor a second time.
     DoubleClose = "double-close",
+    /// A test used a descriptor number after it closed it.
+    UseAfterClose = "use-after-close",
     /// A test closed a descriptor that its process inherited.
     ClosedInherited = "closed-inherited",
     /// A descriptor without close-on-exec was inherited by a program that a test started.

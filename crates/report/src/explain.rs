@@ -86,7 +86,7 @@ pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
     },
     Explanation {
         code: Code::UseAfterRelease,
-        aliases: &["use-after-close", "use-after-free"],
+        aliases: &["use-after-free"],
         words: "use-after-release",
         summary: "a resource was used after its release",
         help: "release it after the last use, or stop using it earlier",
@@ -251,6 +251,14 @@ pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
         summary: "a test closed a descriptor a second time",
         help: "one of the two closes is not by the owner: keep the descriptor in one `OwnedFd`, which closes it once",
         text: include_str!("explain/double-close.md"),
+    },
+    Explanation {
+        code: Code::UseAfterClose,
+        aliases: &["ebadf"],
+        words: "use-after-close",
+        summary: "a test used a descriptor number after it closed it",
+        help: "keep a `BorrowedFd` instead of the number, or let the code that uses it share the owner",
+        text: include_str!("explain/use-after-close.md"),
     },
     Explanation {
         code: Code::ClosedInherited,

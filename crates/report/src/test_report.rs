@@ -56,6 +56,8 @@ pub enum TestVerdict {
     Hang,
     /// A descriptor was closed a second time.
     DoubleClose,
+    /// A descriptor number was used after it was closed.
+    UseAfterClose,
     /// The test closed, or replaced, a descriptor that its process inherited.
     ClosedInherited,
     /// A descriptor that the test opened was still open after the test.
@@ -76,6 +78,7 @@ impl TestVerdict {
         TestVerdict::ProcessExited,
         TestVerdict::Hang,
         TestVerdict::DoubleClose,
+        TestVerdict::UseAfterClose,
         TestVerdict::ClosedInherited,
         TestVerdict::Leak,
         TestVerdict::ExecLeak,
@@ -100,6 +103,7 @@ impl TestVerdict {
             TestVerdict::ProcessExited => Code::ProcessExited,
             TestVerdict::Hang => Code::Hang,
             TestVerdict::DoubleClose => Code::DoubleClose,
+            TestVerdict::UseAfterClose => Code::UseAfterClose,
             TestVerdict::ClosedInherited => Code::ClosedInherited,
             TestVerdict::Leak => Code::Leak,
             TestVerdict::ExecLeak => Code::ExecLeak,

@@ -21,9 +21,10 @@ use super::fd_snapshot::{FdSnapshot, described};
 use super::function_names::ProcessWide;
 use super::judge;
 use super::message::{
-    ChildMessage, Closed, ClosedLate, Coverage, Double, Ended, Fate, Left, Outcome, OwnedAtExit,
-    Started, now,
+    ChildMessage, Closed, ClosedLate, Coverage, Ended, Fate, Left, Outcome, OwnedAtExit, Started,
+    now,
 };
+use super::misuse;
 use super::observer::{Observed, Observer, panic_message};
 use super::processes;
 use super::report_map::ReportWriter;
@@ -112,7 +113,7 @@ struct Execution {
     fds: Vec<FdIdentity>,
     opened: Vec<Option<Stack>>,
     closed: Vec<Option<Stack>>,
-    doubles: Vec<trap::DoubleClose>,
+    misused: Vec<trap::MisusedFd>,
     exec_leaks: Vec<trap::ExecLeak>,
     /// The threads that still run.
     threads: Vec<u32>,
@@ -212,7 +213,7 @@ impl<R: Termination + 'static> Run<'_, R> {
             threads: before.new_threads(),
             opened: fds.iter().map(|fd| trap::opened(fd.number)).collect(),
             closed: before.closed().map(|(fd, _)| trap::closed(fd.number)).collect(),
-            doubles: trap::doubles(),
+            misused: trap::misused(),
             exec_leaks: trap::exec_leaks(),
             is_full,
             fds,
@@ -237,18 +238,15 @@ impl<R: Termination + 'static> Run<'_, R> {
         for (closed, stack) in execution.ended.closed.iter_mut().zip(&mut execution.closed) {
             closed.at = place(stack.take(), "closed by ");
         }
-        for trap::DoubleClose { number, stacks } in execution.doubles.drain(..) {
-            let words = ["opened by ", "closed first by ", "closed again by "];
-            let places = stacks.into_iter().zip(words);
-            let places = places.filter_map(|(stack, words)| place(stack, words)).collect();
-            execution.ended.doubles.push(Double { number: i64::from(number), places });
-        }
+        let misused = execution.misused.drain(..);
+        execution.ended.misused =
+            misused.map(|it| misuse::symbolized(it, &self.symbolizer)).collect();
         let exec_leaks = std::mem::take(&mut execution.exec_leaks);
         execution.ended.exec_leaks = exec_leaks::symbolized(exec_leaks, &self.symbolizer);
-        let Ended { left, closed, doubles, .. } = &execution.ended;
+        let Ended { left, closed, misused, .. } = &execution.ended;
         let stayed_open = left.iter().any(|left| left.fate == Fate::StayedOpen);
         // Otherwise the threads are not shown, and symbolizing takes time.
-        let has_findings = stayed_open || !closed.is_empty() || !doubles.is_empty();
+        let has_findings = stayed_open || !closed.is_empty() || !misused.is_empty();
         let spawned = |thread| {
             let stack = trap::spawned(thread).filter(|_| has_findings)?;
             place(Some(Stack { call: "", ..stack }), "spawned")

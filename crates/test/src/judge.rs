@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 pub(super) use child_report::ChildReport;
 
+use echown_fd::trap::Misuse;
 use echown_report::SCHEMA_VERSION;
 use echown_report::{Descriptor, Plural, TestFinding, TestReport, TestVerdict};
 
@@ -54,11 +55,12 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
         builder.hang(hang, progress);
         return builder.build(None);
     }
-    let mut aborted = second.and_then(|run| run.ended).filter(|ended| !ended.doubles.is_empty());
+    let is_double = |ended: &Ended| ended.misused.iter().any(|it| it.misuse == Misuse::DoubleClose);
+    let mut aborted = second.and_then(|run| run.ended).filter(is_double);
     let Some(ended) = ended.or_else(|| aborted.take_if(|it| it.outcome == Outcome::Returned))
     else {
         match aborted {
-            Some(ended) => builder.double_closes(&ended),
+            Some(ended) => builder.misused(&ended),
             None => builder.process_exited(started.is_some(), status),
         }
         builder.aborted(status);
@@ -83,7 +85,7 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
         }
         return builder.build(Some(panic).flatten());
     }
-    builder.double_closes(&ended);
+    builder.misused(&ended);
     builder.closed_inherited(&ended);
     builder.leaks(&ended);
     builder.exec_leaks(&ended);
@@ -188,10 +190,10 @@ impl VerdictBuilder<'_> {
         }
     }
 
-    fn double_closes(&mut self, ended: &Ended) {
-        for double in &ended.doubles {
-            let message = format!("closed fd {} twice", double.number);
-            self.add(TestVerdict::DoubleClose, message).places = double.places.clone();
+    fn misused(&mut self, ended: &Ended) {
+        for misused in &ended.misused {
+            self.findings.push(misused.finding());
+            self.notes.extend(misused.notes());
         }
     }
 
@@ -429,7 +431,7 @@ fn name(signal: i32) -> &'static str {
 mod tests {
     use echown_report::{Place, Suppression};
 
-    use super::super::message::Double;
+    use super::super::message::MisusedFd;
     use super::*;
     use crate::case::tests::CASE;
 
@@ -509,8 +511,8 @@ mod tests {
             ..ChildReport::default()
         };
         assert!(was_aborted(&aborted()));
-        let double = Double { number: 5, ..Double::default() };
-        let ended = Ended { doubles: vec![double], ..left(&[(3, "file")]) };
+        let double = MisusedFd { number: 5, ..MisusedFd::default() };
+        let ended = Ended { misused: vec![double], ..left(&[(3, "file")]) };
         let report = judge(&CASE, aborted(), Some(run(ended))).report.unwrap();
         let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [TestVerdict::DoubleClose, TestVerdict::Leak]);

@@ -68,6 +68,7 @@ mod harness {
     mod judge;
     mod locked_file;
     mod message;
+    mod misuse;
     pub(super) mod observer;
     mod origin;
     mod parent;

@@ -4,6 +4,7 @@
 //! and lists with their lengths before them. Both ends are the same binary, so there are no
 //! versions.
 
+use echown_fd::trap::Misuse;
 use echown_report::{Descriptor, Place, StackFrame};
 
 /// One message.
@@ -44,8 +45,8 @@ pub(super) struct Ended {
     /// Descriptors that were open before and are now closed or replaced, with the place of the
     /// close, if known.
     pub(super) closed: Vec<Closed>,
-    /// Descriptors that were closed a second time.
-    pub(super) doubles: Vec<Double>,
+    /// Misused numbers.
+    pub(super) misused: Vec<MisusedFd>,
     /// Descriptors that programs inherited by accident.
     pub(super) exec_leaks: Vec<ExecLeaked>,
     /// Descriptors that were open before, except for the standard streams.
@@ -116,9 +117,20 @@ pub(super) struct Closed {
     pub(super) at: Option<Place>,
 }
 
+/// A misused number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Double {
+pub(super) struct MisusedFd {
+    pub(super) misuse: Misuse,
     pub(super) number: i64,
+    /// The kind of what was opened under the number last.
+    pub(super) kind: Option<String>,
+    /// Whether the standard library would have aborted.
+    pub(super) is_abort_due: bool,
+    /// The number of openings in `places`.
+    pub(super) openings: u64,
+    /// The number of closes in `places` that failed.
+    pub(super) misuses: u64,
+    /// The last events of the number.
     pub(super) places: Vec<Place>,
 }
 
@@ -281,11 +293,11 @@ encode_fields! {
     Left { descriptor, opened, custody, fate, recurs }
     ClosedLate { after_ms, thread }
     Closed { number, was, now, at }
-    Double { number, places }
+    MisusedFd { misuse, number, kind, is_abort_due, openings, misuses, places }
     ExecLeaked { descriptor, opened, program, argument, times }
     Started { before, threads }
     OwnedAtExit { what, kind, places, custody }
-    Ended { outcome, left, closed, doubles, exec_leaks, inherited, owned, unjoined, threads, coverage }
+    Ended { outcome, left, closed, misused, exec_leaks, inherited, owned, unjoined, threads, coverage }
 }
 
 /// Implements [`Encode`] for enums, whose variants have at most one value each.
@@ -327,6 +339,11 @@ encode_variants!(Fate {
     0 => StayedOpen,
     1 => ProcessWide(why),
     2 => ClosedLate(late),
+});
+
+encode_variants!(Misuse {
+    0 => DoubleClose,
+    1 => UseAfterClose,
 });
 
 encode_variants!(Outcome {
@@ -376,7 +393,15 @@ mod tests {
                 outcome: Outcome::Panicked(Some("why".into())),
                 left: vec![left],
                 closed: vec![Closed { number: 3, at: Some(place.clone()), ..Closed::default() }],
-                doubles: vec![Double { number: 4, places: vec![place] }],
+                misused: vec![MisusedFd {
+                    misuse: Misuse::UseAfterClose,
+                    number: 4,
+                    kind: None,
+                    is_abort_due: true,
+                    openings: 1,
+                    misuses: 2,
+                    places: vec![place],
+                }],
                 coverage: Coverage::Missing("why not".into()),
                 ..Ended::default()
             }),

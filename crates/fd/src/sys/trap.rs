@@ -93,9 +93,11 @@ use super::open::Described;
 /// How to proceed if the standard library is about to abort because its descriptor was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing: the program behaves as without the trap.
+    /// Prevent the abort where the check of the standard library is recognised, so that the process
+    /// can report. Other code that asks whether a number is open gets the true answer.
     Strict,
-    /// Ignore the abort, so that the process can report.
+    /// Prevent the abort always: every number that was closed is reported as open to F_GETFD. For
+    /// optimised builds with debug assertions, where the check is part of other functions.
     IgnoreAbort,
 }
 
@@ -171,16 +173,6 @@ pub struct FdEvent {
     pub stack: Stack,
 }
 
-/// A double close: a number that was opened, closed and closed again, as far as each call was
-/// recorded.
-#[derive(Clone, Debug)]
-pub struct DoubleClose {
-    /// The number.
-    pub number: RawFd,
-    /// The three calls in this order.
-    pub stacks: [Option<Stack>; 3],
-}
-
 /// A descriptor that a program inherited although its opening code did not pass it on purpose.
 #[derive(Clone, Debug)]
 pub struct ExecLeak {
@@ -210,8 +202,8 @@ mod here {
     use super::stacks::Trace;
     use super::table::TABLE;
     use super::{
-        DoubleClose, EventKind, ExecLeak, FdEvent, Misuse, MisusedFd, Mode, Stack, TrapError,
-        calls, filter, handler, rings, threads,
+        ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError, calls, filter, handler, rings,
+        threads,
     };
     use crate::escape;
 
@@ -262,20 +254,6 @@ mod here {
         findings.iter().flat_map(|findings| findings.all()).map(misused).collect()
     }
 
-    /// The double closes so far.
-    pub fn doubles() -> Vec<DoubleClose> {
-        let double = |misused: MisusedFd| {
-            let last = |kind: EventKind| {
-                let mut all = misused.history.iter().rev();
-                all.find(|event| event.kind == kind).map(|event| event.stack.clone())
-            };
-            let kinds = [EventKind::Opened, EventKind::Closed, EventKind::ClosedAgain];
-            DoubleClose { number: misused.number, stacks: kinds.map(last) }
-        };
-        let all = misused().into_iter().filter(|it| it.misuse == Misuse::DoubleClose);
-        all.map(double).collect()
-    }
-
     fn event(event: Event) -> Option<FdEvent> {
         let trace = TABLE.with(|table| table.trace(event.call)).flatten()?;
         Some(FdEvent { kind: event.kind, stack: stack(trace) })
@@ -322,7 +300,7 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{DoubleClose, ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError};
+    use super::{ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError};
 
     pub fn install(_: Mode) -> Result<(), TrapError> {
         Err(TrapError::new("openings are recorded on Linux on x86-64 only"))
@@ -348,10 +326,6 @@ mod here {
         Vec::new()
     }
 
-    pub fn doubles() -> Vec<DoubleClose> {
-        Vec::new()
-    }
-
     pub fn spawned(_: u32) -> Option<Stack> {
         None
     }
@@ -364,7 +338,6 @@ mod here {
 }
 
 pub use here::{
-    closed, doubles, exec_leaks, history, install, last_close, misused, opened, record_openings,
-    spawned,
+    closed, exec_leaks, history, install, last_close, misused, opened, record_openings, spawned,
 };
 pub use misuse::{EventKind, Misuse};

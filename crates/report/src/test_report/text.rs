@@ -32,7 +32,8 @@ struct TestHeadline<'a>(&'a [TestFinding]);
 
 impl TestHeadline<'_> {
     fn is_shared(one: &TestFinding, next: &TestFinding) -> bool {
-        let counts = |finding: &TestFinding| !finding.descriptors.is_empty();
+        let counts =
+            |finding: &TestFinding| !finding.descriptors.is_empty() && !finding.is_misuse();
         one.verdict == next.verdict && counts(one) && counts(next)
     }
 }
@@ -53,6 +54,7 @@ impl fmt::Display for TestHeadline<'_> {
             TestVerdict::InheritedFd => write!(f, "inherited {count}"),
             TestVerdict::ProcessExited
             | TestVerdict::DoubleClose
+            | TestVerdict::UseAfterClose
             | TestVerdict::Hang
             | TestVerdict::UnjoinedTask
             | TestVerdict::LeakCount => f.write_str(&finding.message),
@@ -60,15 +62,24 @@ impl fmt::Display for TestHeadline<'_> {
     }
 }
 
+impl TestFinding {
+    /// Whether a number was misused. Each such finding has a headline of its own.
+    fn is_misuse(&self) -> bool {
+        matches!(self.verdict, TestVerdict::DoubleClose | TestVerdict::UseAfterClose)
+    }
+}
+
 impl fmt::Display for TestFinding {
     /// Writes the details below the headline. Each line begins with a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for descriptor in self.descriptors.iter().take(DESCRIBED_MAX) {
+        // The headline of a misuse names its descriptor.
+        let described = if self.is_misuse() { &[] } else { &self.descriptors[..] };
+        for descriptor in described.iter().take(DESCRIBED_MAX) {
             write!(f, "\n  {descriptor}")?;
         }
-        if self.descriptors.len() > DESCRIBED_MAX {
+        if described.len() > DESCRIBED_MAX {
             f.write_str("\n  and fd")?;
-            for descriptor in &self.descriptors[DESCRIBED_MAX..] {
+            for descriptor in &described[DESCRIBED_MAX..] {
                 write!(f, " {}", descriptor.number)?;
             }
         }
@@ -78,7 +89,7 @@ impl fmt::Display for TestFinding {
                 | TestVerdict::Hang
                 | TestVerdict::UnjoinedTask
                 | TestVerdict::LeakCount
-        ) || self.descriptors.is_empty();
+        ) || described.is_empty();
         if !self.message.is_empty() && !says_it_already {
             write!(f, "\n    {}", self.message)?;
         }

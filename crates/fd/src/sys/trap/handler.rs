@@ -252,11 +252,8 @@ fn uses(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t, pointer: usiz
 /// as a double close. Other code that checks whether a number is open gets the true answer.
 fn found_closed(number: RawFd, trace: &Trace) -> i64 {
     let is_closed = TABLE.with(|table| table.is_closed(number)) == Some(true);
-    if is_closed
-        && is_recorded_process()
-        && ignores_abort()
-        && std_check::is_by_std(trace.addresses())
-    {
+    let is_by_std = || ignores_abort() || std_check::is_by_std(trace.addresses());
+    if is_closed && is_recorded_process() && is_by_std() {
         TABLE.with(|table| table.abort_is_due(number));
         return 0;
     }

@@ -1,10 +1,11 @@
 //! How descriptor numbers are misused, and what happens to them.
 
 /// How a number was misused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Misuse {
     /// It was closed again.
+    #[default]
     DoubleClose = 0,
     /// It was used after it was closed.
     UseAfterClose,

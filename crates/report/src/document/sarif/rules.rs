@@ -27,7 +27,7 @@ fn weaknesses(code: Code) -> &'static [u16] {
         Code::NotOwner | Code::DroppedByNonOwner | Code::DuplicateGive | Code::ClosedInherited => {
             &[282]
         }
-        Code::UseAfterRelease | Code::FdReplaced | Code::NotOpen => &[910],
+        Code::UseAfterRelease | Code::UseAfterClose | Code::FdReplaced | Code::NotOpen => &[910],
         Code::InUse | Code::IsSplit => &[666],
         Code::FinalizerFailed | Code::FinalizerPanicked => &[404],
         Code::InheritedFd | Code::ExecLeak => &[403],
