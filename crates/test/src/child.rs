@@ -233,6 +233,9 @@ impl<R: Termination + 'static> Run<'_, R> {
         for (left, stack) in execution.ended.left.iter_mut().zip(&execution.opened) {
             if left.fate == Fate::StayedOpen {
                 left.opened = place(stack.clone(), "opened by ").or(left.opened.take());
+                let sent = place(trap::passed_on(left.descriptor.number), "last sent by ");
+                let sent = sent.map(|it| format!("{}, on thread {}", it.summary(), it.thread));
+                left.custody.extend(sent);
             }
         }
         for (closed, stack) in execution.ended.closed.iter_mut().zip(&mut execution.closed) {

@@ -44,6 +44,7 @@ fn words(kind: EventKind) -> &'static str {
     match kind {
         EventKind::None => "",
         EventKind::Opened => "opened by ",
+        EventKind::PassedOn => "sent by ",
         EventKind::Closed => "closed by ",
         EventKind::ClosedAgain => "closed again by ",
         EventKind::Used => "used by ",

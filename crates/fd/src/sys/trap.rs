@@ -63,6 +63,8 @@ mod history;
 mod lock;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod magic;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod messages;
 mod misuse;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod opened_kind;
@@ -235,6 +237,11 @@ mod here {
         TABLE.with(|table| table.last_close(number)).flatten().map(stack)
     }
 
+    /// The last call that sent a number's current file to another process or thread.
+    pub fn passed_on(number: RawFd) -> Option<Stack> {
+        TABLE.with(|table| table.passed_on(number)).flatten().map(stack)
+    }
+
     /// The last events of a number, oldest first.
     pub fn history(number: RawFd) -> Vec<FdEvent> {
         let history = TABLE.with(|table| table.history(number)).flatten();
@@ -318,6 +325,10 @@ mod here {
         None
     }
 
+    pub fn passed_on(_: RawFd) -> Option<Stack> {
+        None
+    }
+
     pub fn history(_: RawFd) -> Vec<FdEvent> {
         Vec::new()
     }
@@ -338,6 +349,7 @@ mod here {
 }
 
 pub use here::{
-    closed, exec_leaks, history, install, last_close, misused, opened, record_openings, spawned,
+    closed, exec_leaks, history, install, last_close, misused, opened, passed_on, record_openings,
+    spawned,
 };
 pub use misuse::{EventKind, Misuse};

@@ -249,3 +249,13 @@ fn a_pipe_that_a_program_has_too() {
     forget(writer);
     Command::new("sleep").arg("5").spawn().unwrap();
 }
+
+//~ fails | left 1 descriptor open | file fd | @opened by openat at tests/verdicts/leaks.rs: | @last sent by sendmsg at src/pass.rs: | @, on thread `sender`
+#[echown::test]
+fn a_file_that_was_sent_and_not_closed() {
+    let (here, _there) = UnixStream::pair().unwrap();
+    let file = File::open("/etc/hostname").unwrap();
+    let number = file.into_raw_fd();
+    let send = move || pass::send(&here, number).unwrap();
+    std::thread::Builder::new().name("sender".into()).spawn(send).unwrap().join().unwrap();
+}

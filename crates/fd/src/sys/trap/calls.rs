@@ -90,6 +90,8 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_close_range, "close_range", Effect::ClosesRange),
     (libc::SYS_execve, "execve", Effect::Executes),
     (libc::SYS_execveat, "execveat", Effect::Executes),
+    // Also for the numbers in its message.
+    (libc::SYS_sendmsg, "sendmsg", Effect::Uses),
     (libc::SYS_bind, "bind", Effect::Uses),
     (libc::SYS_listen, "listen", Effect::Uses),
     (libc::SYS_connect, "connect", Effect::Uses),

@@ -15,7 +15,7 @@ use super::opened_kind::OpenedKind;
 use super::process::{self, Process};
 use super::stacks::Trace;
 use super::table::{TABLE, Table};
-use super::{Mode, TrapError, rings, std_check, threads};
+use super::{Mode, TrapError, messages, rings, std_check, threads};
 
 /// Whether F_GETFD reports a closed number as open; see `record`.
 static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
@@ -231,6 +231,10 @@ fn uses(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t, pointer: usiz
                 table.set_kind(number, kind);
             });
         }
+        _ if call == libc::SYS_sendmsg && result >= 0 => {
+            // SAFETY: the call succeeded, so the kernel has read this message.
+            unsafe { messages::numbers(arguments[1], |number| sent(number, call, pointer)) };
+        }
         EBADF => {
             let used = used_numbers(call, arguments).into_iter().flatten();
             let is_closed = |number: &RawFd| TABLE.with(|table| table.is_closed(*number));
@@ -243,6 +247,13 @@ fn uses(call: i64, arguments: [u64; 5], mask: *mut libc::sigset_t, pointer: usiz
         _ => {}
     }
     result
+}
+
+/// Records that a number was sent to another process or thread.
+fn sent(number: RawFd, call: i64, pointer: usize) {
+    let mut trace = Trace::new(call, this_thread(), this_threads_name());
+    unwind(&mut trace, pointer);
+    TABLE.with(|table| table.passes_on(number, &trace));
 }
 
 /// The result of F_GETFD for a number that is closed.
@@ -328,14 +339,13 @@ fn record(
                 table.closes_range(arguments[0] as u32, arguments[1] as u32, trace);
             }
         }
-        // SAFETY: the call succeeded, so this is the message that the kernel has filled in.
-        Effect::Receives => unsafe { received(arguments[1] as *const libc::msghdr, table, trace) },
-        Effect::ReceivesMany => {
-            for index in 0..result as usize {
-                // SAFETY: the call succeeded, so the kernel has filled in this many messages.
-                unsafe {
-                    let message = (arguments[1] as *const libc::mmsghdr).add(index);
-                    received(&raw const (*message).msg_hdr, table, trace);
+        Effect::Receives | Effect::ReceivesMany => {
+            let opens = |number| opens(table, number, trace);
+            // SAFETY: the call succeeded, so the kernel has filled in this many messages.
+            unsafe {
+                match effect {
+                    Effect::Receives => messages::numbers(arguments[1], opens),
+                    _ => messages::numbers_of_many(arguments[1], result, opens),
                 }
             }
         }
@@ -347,37 +357,6 @@ fn record(
 fn opens(table: &mut Table, number: RawFd, trace: &Trace) {
     table.opens(number, trace);
     exec::opened(number, trace);
-}
-
-/// The control message with a pidfd of the sender, for sockets with SO_PASSPIDFD.
-const SCM_PIDFD: libc::c_int = 4;
-
-/// Records the descriptors that a message contains.
-///
-/// # Safety
-/// `message` points to a message that `recvmsg` has filled in.
-// SAFETY: the caller guarantees it; see above.
-unsafe fn received(message: *const libc::msghdr, table: &mut Table, trace: &Trace) {
-    // SAFETY: the caller guarantees that the control messages are consecutive within the length
-    // that the kernel wrote, which limits these functions, and that the numbers of a control
-    // message are within its own length.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while !header.is_null() {
-            let one = header.read_unaligned();
-            let has_numbers = [libc::SCM_RIGHTS, SCM_PIDFD].contains(&one.cmsg_type);
-            if one.cmsg_level == libc::SOL_SOCKET && has_numbers {
-                let first = libc::CMSG_DATA(header).cast::<RawFd>();
-                // musl's type is narrower than that of glibc.
-                #[allow(clippy::unnecessary_cast, reason = "depends on the C library")]
-                let length = one.cmsg_len as usize - (first as usize - header as usize);
-                for index in 0..length / size_of::<RawFd>() {
-                    opens(table, first.add(index).read_unaligned(), trace);
-                }
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
 }
 
 /// Makes a call under the caller's signal mask, because the call may block for long and be

@@ -19,6 +19,8 @@ pub enum EventKind {
     None = 0,
     /// A call opened it.
     Opened,
+    /// A call sent it to another process or thread.
+    PassedOn,
     /// A call closed it.
     Closed,
     /// A call tried to close it, and it was closed.

@@ -203,6 +203,35 @@ impl Table {
         }
     }
 
+    /// Records that a call has sent a number.
+    pub(super) fn passes_on(&mut self, number: RawFd, trace: &Trace) {
+        let call = self.stacks.store(trace);
+        let Some(slot) = self.slot(number).filter(|slot| slot.state == FdState::Open) else {
+            return;
+        };
+        // Only the last one, so that a loop does not replace the whole history.
+        let last = slot.history.events().last().map(|event| event.kind);
+        if last == Some(EventKind::PassedOn) {
+            slot.history.remove(slot.history.count());
+        }
+        slot.history.add(Event { kind: EventKind::PassedOn, call });
+    }
+
+    /// The last call that sent a number's current file.
+    pub(super) fn passed_on(&mut self, number: RawFd) -> Option<Trace> {
+        let slot = self.slot(number).filter(|slot| slot.state == FdState::Open)?;
+        let mut sent = None;
+        for event in slot.history.events() {
+            match event.kind {
+                EventKind::Opened => sent = None,
+                EventKind::PassedOn => sent = Some(event.call),
+                _ => {}
+            }
+        }
+        let sent = sent?;
+        self.stacks.trace(sent)
+    }
+
     /// Records that the standard library has found a number closed that it is about to close, and
     /// would abort.
     pub(super) fn abort_is_due(&mut self, number: RawFd) {

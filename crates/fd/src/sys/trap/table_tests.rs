@@ -182,3 +182,19 @@ fn equal_stacks_are_stored_once_and_read_as_they_were() {
     assert_eq!(read.thread_name(), "ab");
     assert_eq!(read.addresses(), (1..=32).collect::<Vec<usize>>());
 }
+
+#[test]
+fn the_last_call_that_sent_the_current_file_is_known() {
+    let table = table();
+    let sent = |table: &mut Table| table.passed_on(5).map(|trace| trace.addresses()[0]);
+    table.passes_on(5, &from(9));
+    table.opens(5, &from(1));
+    assert_eq!(sent(table), None);
+    for place in 2..20 {
+        table.passes_on(5, &from(place));
+    }
+    assert_eq!(sent(table), Some(19));
+    assert_eq!(table.history(5).map(|history| history.events().count()), Some(2));
+    table.opens(5, &from(1));
+    assert_eq!(sent(table), None, "of the file before");
+}
