@@ -18,7 +18,7 @@ fn a_copy_made_by_fcntl() {
     exec::start("/bin/true").unwrap();
 }
 
-//~ fails | exec-leak: test | leaked 2 descriptors into a program | pipe fd | opened without close-on-exec by pipe at src/exec.rs:
+//~ fails | exec-leak: test | leaked 2 descriptors into a program | pipe fd | opened without close-on-exec by pipe2 at src/exec.rs:
 #[echown::test]
 fn a_pipe_and_posix_spawn() {
     let _pipe = exec::pipe();
@@ -34,7 +34,7 @@ fn a_socket_and_std_by_fork() {
     }
 }
 
-//~ fails | exec-leak: test | file fd | /etc/passwd | it was inherited by /bin/true | opened without close-on-exec by open at src/exec.rs:
+//~ fails | exec-leak: test | file fd | /etc/passwd | it was inherited by /bin/true | opened without close-on-exec by openat at src/exec.rs:
 #[echown::test]
 fn a_file_and_fork() {
     let file = exec::file();
@@ -49,7 +49,7 @@ fn a_file_and_vfork() {
     exec::vfork_and_execute(c"/bin/true");
 }
 
-//~ fails | exec-leak: test | leaked 1 descriptor into | file fd | /etc/hostname | opened without close-on-exec by open at src/exec.rs: | in downstream::exec::worker_process
+//~ fails | exec-leak: test | leaked 1 descriptor into | file fd | /etc/hostname | opened without close-on-exec by openat at src/exec.rs: | in downstream::exec::worker_process
 #[echown::test]
 fn a_forked_child_that_opens_and_starts_a_program() {
     exec::worker_process();
