@@ -56,18 +56,10 @@ impl ProcessWide {
         let frame = |function| StackFrame { function, ..StackFrame::default() };
         let frames: Vec<StackFrame> = functions.map(frame).collect();
         let found = process_wide(&frames)?;
-        // The names have no package, so the user is the first function of another crate.
-        let is_user = |frame: &&StackFrame| !is_std(&frame.function);
-        let user = frames.iter().find(is_user).map(|frame| format!(" in `{}`", frame.function));
+        let user = found.used_by.map(|frame| format!(" in `{}`", frame.function));
         let user = user.unwrap_or_default();
         Some((format!("`{}`{user}", found.construct), found.reason))
     }
-}
-
-/// Whether a function belongs to the standard library.
-fn is_std(function: &str) -> bool {
-    let path = function.trim_start_matches(['<', '&', '*']);
-    ["std::", "core::", "alloc::"].iter().any(|name| path.starts_with(name))
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -9,6 +9,8 @@
 
 use echown_report::StackFrame;
 
+use super::origin::crate_of;
+
 /// Why a descriptor belongs to the process and not to the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcessWide<'a> {
@@ -28,7 +30,7 @@ struct Rule {
     package: &'static str,
     /// The beginnings of the source files, in the folder of the package.
     files: &'static [&'static str],
-    /// A part of the function's name, which has a path in builds without debug information.
+    /// The beginning of the function's name, which has a path in builds without debug information.
     function: &'static str,
 }
 
@@ -119,7 +121,9 @@ pub(super) fn process_wide(frames: &[StackFrame]) -> Option<ProcessWide<'_>> {
     // The frames of the construct itself: those of the same package, and those around its `Once`.
     let is_inside =
         |frame: &&StackFrame| is_in(frame, "std", &[""]) || is_in(frame, rule.package, &[""]);
-    let is_part = |frame: &&StackFrame| is_inside(frame) || built_on(frame).is_some();
+    let is_part = |frame: &&StackFrame| {
+        is_inside(frame) || built_on(frame).is_some() || named(&frame.function).is_some()
+    };
     let parts = around.iter().take_while(is_part).count();
     let by_name = || around.iter().find_map(|frame| named(&frame.function));
     let construct = match rule.construct {
@@ -138,16 +142,23 @@ impl Rule {
     fn matches(&self, frame: &StackFrame) -> bool {
         match &frame.file {
             Some(_) => is_in(frame, self.package, self.files),
-            None => frame.function.contains(self.function),
+            // A method's name begins with its type: `<once_cell::sync::Lazy<T> as ...>::deref`.
+            None => frame.function.trim_start_matches(['<', '&']).starts_with(self.function),
         }
     }
 }
 
-/// Whether the source of a frame is in one of the files of a package.
+/// Whether the source of a frame is in one of the files of a package. Without debug information, the
+/// name of the function tells the crate.
 fn is_in(frame: &StackFrame, package: &str, files: &[&str]) -> bool {
     let name = frame.package.as_deref().and_then(|package| package.split(' ').next());
+    let is_in_package = match (name, crate_of(&frame.function)) {
+        (Some(name), _) => name == package,
+        (None, Some("core" | "alloc")) => package == "std" && !frame.is_own,
+        (None, name) => !frame.is_own && name == Some(&package.replace('-', "_")),
+    };
     let file = frame.file.as_deref().unwrap_or_default();
-    name == Some(package) && files.iter().any(|begin| file.starts_with(begin))
+    is_in_package && files.iter().any(|begin| file.starts_with(begin))
 }
 
 /// The construct that a qualified name belongs to.
@@ -239,6 +250,22 @@ mod tests {
         let initialize = ("", "std::sync::once_lock::OnceLock<T>::initialize", "");
         let call = ("std", "<std::sys::sync::once::futex::Once>::call", "");
         assert_eq!(found(&[call, initialize]).map(|it| it.0), Some("OnceLock"));
+        let stack = [
+            ("", "rustix::event::epoll::create", ""),
+            ("", "core::ops::function::FnOnce::call_once", ""),
+            ("", "<std::sys::sync::once::futex::Once>::call", ""),
+            ("", "std::sync::once_lock::OnceLock<T>::get_or_init", ""),
+            ("", "async_io::reactor::Reactor::get", ""),
+        ];
+        assert_eq!(found(&stack), Some(("OnceLock", "async_io::reactor::Reactor::get".into())));
+        let lazy_static = [call, ("", "lazy_static::lazy::Lazy<T>::get", ""), ("", "app::f", "")];
+        assert_eq!(found(&lazy_static), Some(("lazy_static", "app::f".into())));
+        let stack = [
+            ("", "<once_cell::imp::OnceCell<T>>::initialize", ""),
+            ("", "<once_cell::sync::Lazy<T> as core::ops::deref::Deref>::deref", ""),
+            ("", "app::log", ""),
+        ];
+        assert_eq!(found(&stack), Some(("once_cell", "app::log".into())));
     }
 
     /// The reactor of async-io, as `smol`, `async-std` and `async-process` have it.
@@ -283,6 +310,8 @@ mod tests {
             [("rayon-core 1.13.0", "join", "src/join/mod.rs"), OPEN],
             [("", "app::once_cell::imp", "src/once.rs"), OPEN],
             [("", "std::thread::local::LocalKey<T>::with", ""), OPEN],
+            [("", "app::getrandom::open", ""), OPEN],
+            [("", "core::ptr::drop_in_place<once_cell::imp::Guard>", ""), OPEN],
         ] {
             assert_eq!(found(&stack), None, "{stack:?}");
         }

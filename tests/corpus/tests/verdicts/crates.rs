@@ -1,10 +1,27 @@
 //! Descriptors that a dependency opened or closed: the report names the dependency, and the lines of
-//! this crate below it.
+//! this crate below it. And descriptors in its statics, which are no leaks.
 
+use std::fs::File;
 use std::mem::forget;
 use std::os::fd::AsRawFd;
 
 use downstream::crates;
+
+//~ passes | @opened under `once_cell`
+#[echown::test]
+fn a_static_of_once_cell() {
+    static FILE: once_cell::sync::Lazy<File> = once_cell::sync::Lazy::new(crates::temporary);
+    assert!(FILE.metadata().is_ok());
+}
+
+//~ passes | @opened under `tokio::sync::OnceCell`
+#[echown::test]
+#[tokio::test]
+async fn a_static_of_tokio() {
+    static FILE: tokio::sync::OnceCell<File> = tokio::sync::OnceCell::const_new();
+    let file = FILE.get_or_init(|| async { crates::temporary() }).await;
+    assert!(file.metadata().is_ok());
+}
 
 //~ fails | left 1 descriptor open | @opened by openat at tempfile 3. | @ frames of tempfile 3. | @in downstream::crates::temporary (src/crates.rs:
 #[echown::test]
