@@ -119,6 +119,8 @@ pub(super) enum Condition {
     OneOf(u32, &'static [u32]),
     /// The argument with this index has at least one of these bits.
     AnyBit(u32, u32),
+    /// The argument with the first index is this value, or that with the second is not null.
+    IsOrNotNull(u32, u32, u32),
 }
 
 /// The calls that are trapped only if all of these conditions hold. The filter checks them, so that
@@ -158,6 +160,9 @@ pub(super) const CONDITIONS: &[(i64, &[Condition])] = &[
             Condition::AnyBit(1, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32),
         ],
     ),
+    // A question without a new action is harmless, unless it is for SIGSYS. Each `posix_spawn` asks for
+    // all signals.
+    (libc::SYS_rt_sigaction, &[Condition::IsOrNotNull(0, libc::SIGSYS as u32, 1)]),
     // `clone3` has its flags in memory, which a filter cannot read.
     (libc::SYS_clone, &[Condition::AnyBit(0, (libc::CLONE_THREAD | libc::CLONE_PIDFD) as u32)]),
 ];

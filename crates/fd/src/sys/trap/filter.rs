@@ -167,6 +167,14 @@ impl Assembly {
                 self.load(argument(index));
                 self.if_any_bit(bits, then, To::Allow);
             }
+            Condition::IsOrNotNull(index, value, pointer) => {
+                self.load(argument(index));
+                self.if_equal(value, then, To::Next);
+                self.load(argument(pointer));
+                self.if_equal(0, To::Next, then);
+                self.load(argument(pointer) + 4);
+                self.if_equal(0, To::Allow, then);
+            }
         }
     }
 
@@ -351,8 +359,16 @@ mod tests {
         let here = 0x5500_0000_2000;
         assert!(is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_DUPFD_CLOEXEC)));
         assert!(!is_trapped(libc::SYS_fcntl, here, fcntl(libc::F_GETFL)));
-        for signal in [libc::SIGSYS, libc::SIGINT] {
-            assert!(is_trapped(libc::SYS_rt_sigaction, here, [signal as u64, 0, 0, 0, 0, 0]));
+        let action = |signal: i32, new| [signal as u64, new, 0, 0, 0, 0];
+        for (signal, new, is_changed) in [
+            (libc::SIGSYS, 0, true),
+            (libc::SIGSYS, 8, true),
+            (libc::SIGINT, 0, false),
+            (libc::SIGINT, 8, true),
+            (libc::SIGINT, 1 << 32, true),
+        ] {
+            let arguments = action(signal, new);
+            assert_eq!(is_trapped(libc::SYS_rt_sigaction, here, arguments), is_changed);
         }
     }
 

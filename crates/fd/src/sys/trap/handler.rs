@@ -141,11 +141,18 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
         Some(Effect::Executes) => {
             exec::execute(call, arguments, process, || unmasked(call, arguments, mask))
         }
-        Some(Effect::Uses) if is_recorded(process) => uses(call, arguments, mask, pointer),
+        Some(Effect::Uses) if process == Process::Recorded && is_recorded(process) => {
+            uses(call, arguments, mask, pointer)
+        }
+        Some(Effect::Uses) => unmasked(call, arguments, mask),
         Some(effect) if is_recorded(process) => {
             let mut trace = Trace::new(call, this_thread(), this_threads_name());
             trace.set_kind(OpenedKind::of(call, &arguments));
-            unwind(&mut trace, pointer);
+            if process == Process::Recorded || process::can_walk_stack_after_fork() {
+                unwind(&mut trace, pointer);
+            } else {
+                trace.push(pointer);
+            }
             record(effect, call, arguments, mask, &trace)
         }
         Some(effect) if process == Process::SharesMemory => {

@@ -6,7 +6,7 @@
 //! process whose descriptors the table describes.
 
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering};
 
 use super::magic::repeat;
 use super::table::TABLE;
@@ -18,6 +18,9 @@ static OWNER: AtomicPtr<AtomicI64> = AtomicPtr::new(null_mut());
 
 /// The id of the process that installed the trap.
 static RECORDED: AtomicI64 = AtomicI64::new(0);
+
+/// See `can_walk_stack_after_fork`.
+static CAN_WALK_STACK: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Process {
@@ -37,6 +40,10 @@ pub(super) fn record_this() {
     // ord: Relaxed, all; they are read only under the filter, which this thread installs after
     // them, and other threads are started later.
     RECORDED.store(id, Ordering::Relaxed);
+    // SAFETY: the name is a C string. The symbol is only looked up, and not called.
+    let lock_free = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
+    let can_walk_stack = !lock_free.is_null() || cfg!(not(target_env = "gnu"));
+    CAN_WALK_STACK.store(can_walk_stack, Ordering::Relaxed);
     if let Some(page) = wiped_page() {
         page.store(id, Ordering::Relaxed);
         OWNER.store(std::ptr::from_ref(page).cast_mut(), Ordering::Relaxed);
@@ -83,6 +90,13 @@ pub(super) fn current() -> Process {
         _ if id == recorded => Process::Recorded,
         _ => Process::Forked,
     }
+}
+
+/// Whether a forked child can walk its stack. Before version 2.35 of the C library, the walk takes a
+/// lock that another thread of the parent may have held.
+pub(super) fn can_walk_stack_after_fork() -> bool {
+    // ord: Relaxed; see `record_this`.
+    CAN_WALK_STACK.load(Ordering::Relaxed)
 }
 
 /// The kernel's id of this process.
