@@ -20,7 +20,8 @@
 //!
 //! Two calls are not made in the handler: `clone` and `clone3`, which may return on another stack.
 //! The calling code makes them again; see `clone.rs`. They are trapped for pidfds, and to record
-//! where a thread was spawned.
+//! where a thread was spawned. `sendmsg` is trapped to record where a number was sent; its stack is
+//! walked only if the message has numbers.
 //!
 //! Two more calls are trapped only for the sake of the handler. A forced signal that is blocked, or
 //! that has no handler, kills the process. So a call that blocks all signals (every `posix_spawn`
