@@ -36,6 +36,11 @@ use echown_report::{Descriptor, Place, ResourceData, StackFrame};
 /// The exit code of a test runner whose test failed.
 const FAILED_EXIT_CODE: i32 = 101;
 
+/// Why a descriptor is excused that the second execution opened at the same place and closed again:
+/// what keeps it takes only one, such as a global that refuses to be set again.
+const KEPT_ONCE: &str = "a second execution opened another one there and closed it, so the first is kept \
+                         once per process";
+
 /// The number of descriptors that the harness needs to list what is open and to read debug
 /// information.
 const FDS_RESERVED: usize = 64;
@@ -74,13 +79,21 @@ pub(super) fn run<R: Termination + 'static>(
     report.send(&ChildMessage::Ended(first.ended.clone()));
     if config.rerun && judge::needs_second_execution(case, &first.ended) && hide_output() {
         inherit_fds::make_room(first.fds.len());
+        let before = first.openings_so_far();
         let second = run.execute(&FdSnapshot::take());
         // The second execution is not comparable if its outcome differs or no descriptor could be
         // opened.
         if second.ended.outcome == first.ended.outcome && !second.is_full {
             let recurs = second.recurs(&first);
-            for (left, recurs) in first.ended.left.iter_mut().zip(recurs) {
-                left.recurs = Some(recurs);
+            let after = first.openings_so_far();
+            for (index, left) in first.ended.left.iter_mut().enumerate().take(recurs.len()) {
+                left.recurs = Some(recurs[index]);
+                let (was, is) = (before[index], after[index]);
+                let is_opened_elsewhere =
+                    is.of_stack > was.of_stack && is.of_number == was.of_number;
+                if is_opened_elsewhere && !recurs[index] && left.fate == Fate::StayedOpen {
+                    left.fate = Fate::ProcessWide(KEPT_ONCE.to_owned());
+                }
             }
             report.send(&ChildMessage::Ended(first.ended.clone()));
         }
@@ -121,6 +134,15 @@ struct Execution {
     is_full: bool,
 }
 
+/// The number of openings so far.
+#[derive(Clone, Copy)]
+struct Openings {
+    /// Those at the place of a descriptor, under any number.
+    of_stack: usize,
+    /// Those of its number, at any place.
+    of_number: u32,
+}
+
 impl Execution {
     /// For each descriptor that the first execution left: whether this one, the second, left it
     /// again. It did if it left one of the same kind that was opened by the same calls. Of
@@ -139,6 +161,15 @@ impl Execution {
             }
         };
         first.openings().map(recurs).collect()
+    }
+
+    /// For each remaining descriptor, the recorded openings so far.
+    fn openings_so_far(&self) -> Vec<Openings> {
+        let count = |(fd, stack): (&FdIdentity, &Option<Stack>)| Openings {
+            of_stack: stack.as_ref().map_or(0, |stack| trap::openings(&stack.addresses)),
+            of_number: trap::generation(fd.number),
+        };
+        self.fds.iter().zip(&self.opened).map(count).collect()
     }
 
     /// Kind and stack of each remaining descriptor.

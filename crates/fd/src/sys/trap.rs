@@ -243,6 +243,16 @@ mod here {
         TABLE.with(|table| table.passed_on(number)).flatten().map(stack)
     }
 
+    /// How often a number was opened so far.
+    pub fn generation(number: RawFd) -> u32 {
+        TABLE.with(|table| table.generation(number)).unwrap_or(0)
+    }
+
+    /// The number of openings under a stack so far, on any number.
+    pub fn openings(addresses: &[usize]) -> usize {
+        TABLE.with(|table| table.openings(addresses)).unwrap_or(0)
+    }
+
     /// The last events of a number, oldest first.
     pub fn history(number: RawFd) -> Vec<FdEvent> {
         let history = TABLE.with(|table| table.history(number)).flatten();
@@ -322,6 +332,14 @@ mod here {
         None
     }
 
+    pub fn openings(_: &[usize]) -> usize {
+        0
+    }
+
+    pub fn generation(_: RawFd) -> u32 {
+        0
+    }
+
     pub fn last_close(_: RawFd) -> Option<Stack> {
         None
     }
@@ -350,7 +368,7 @@ mod here {
 }
 
 pub use here::{
-    closed, exec_leaks, history, install, last_close, misused, opened, passed_on, record_openings,
-    spawned,
+    closed, exec_leaks, generation, history, install, last_close, misused, opened, openings,
+    passed_on, record_openings, spawned,
 };
 pub use misuse::{EventKind, Misuse};

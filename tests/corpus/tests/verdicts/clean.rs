@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::thread;
 
 use downstream::clean;
@@ -133,4 +133,11 @@ fn a_file_per_thread_of_a_pool() {
     let (done, wait) = channel();
     POOL[NEXT.fetch_add(1, Ordering::Relaxed)].lock().unwrap().send(done).unwrap();
     wait.recv().unwrap();
+}
+
+//~ passes | @so the first is kept once per process
+#[echown::test]
+fn a_global_that_refuses_a_second_file() {
+    static LOG: OnceLock<File> = OnceLock::new();
+    let _ = LOG.set(File::open("/etc/passwd").unwrap());
 }

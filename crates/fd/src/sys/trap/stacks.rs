@@ -13,6 +13,9 @@ pub(super) const FRAMES_MAX: usize = 32;
 /// without their frames.
 const WORDS_MAX: usize = 1 << 20;
 
+/// The words in front of the addresses of a stack.
+const HEADER: usize = 2;
+
 /// The length of the index of stacks, a power of two.
 const STACKS_MAX: usize = 1 << 16;
 
@@ -106,7 +109,7 @@ struct Thread {
 pub(super) struct Stacks {
     /// Positions in `words`, plus one, by hash.
     index: [u32; STACKS_MAX],
-    /// For each stack, its length and then its addresses.
+    /// For each stack, its length, the number of its openings, and then its addresses.
     words: [usize; WORDS_MAX],
     used: usize,
     /// By hash.
@@ -131,30 +134,52 @@ impl Stacks {
         let thread = thread.unwrap_or(Thread { id: 0, name: [0; 16] });
         let mut trace = Trace::new(i64::from(call.call) - 1, thread.id, thread.name);
         if let Some(at) = (call.stack as usize).checked_sub(1) {
-            let addresses = &self.words[at + 1..at + 1 + self.words[at]];
+            let addresses = self.addresses(at);
             trace.addresses[..addresses.len()].copy_from_slice(addresses);
             trace.length = addresses.len();
         }
         Some(trace)
     }
 
-    fn store_stack(&mut self, addresses: &[usize]) -> u32 {
+    /// Counts an opening by a stored call.
+    pub(super) fn count_opening(&mut self, call: Call) {
+        if let Some(at) = (call.stack as usize).checked_sub(1) {
+            self.words[at + 1] += 1;
+        }
+    }
+
+    /// The number of openings under a stack so far.
+    pub(super) fn openings(&self, addresses: &[usize]) -> usize {
+        let stored = self.entries(addresses).map(|entry| self.index[entry] as usize);
+        let mut stored = stored.map_while(|position| position.checked_sub(1));
+        let found = stored.find(|&at| self.addresses(at) == addresses);
+        found.map_or(0, |at| self.words[at + 1])
+    }
+
+    fn addresses(&self, at: usize) -> &[usize] {
+        &self.words[at + HEADER..at + HEADER + self.words[at]]
+    }
+
+    /// The entries of the index in which a stack can be, in order.
+    fn entries(&self, addresses: &[usize]) -> impl Iterator<Item = usize> {
         let words = addresses.iter().map(|&address| address as u64);
         let begin = hash(words) as usize % STACKS_MAX;
-        for probe in 0..STACKS_MAX {
-            let entry = (begin + probe) % STACKS_MAX;
+        (0..STACKS_MAX).map(move |probe| (begin + probe) % STACKS_MAX)
+    }
+
+    fn store_stack(&mut self, addresses: &[usize]) -> u32 {
+        for entry in self.entries(addresses) {
             if let Some(at) = (self.index[entry] as usize).checked_sub(1) {
-                let known = &self.words[at + 1..at + 1 + self.words[at]];
-                if known == addresses {
+                if self.addresses(at) == addresses {
                     return self.index[entry];
                 }
                 continue;
             }
-            let at = self.used;
-            let Some(free) = self.words.get_mut(at..at + 1 + addresses.len()) else { return 0 };
-            free[0] = addresses.len();
-            free[1..].copy_from_slice(addresses);
-            self.used += 1 + addresses.len();
+            let (at, length) = (self.used, HEADER + addresses.len());
+            let Some(free) = self.words.get_mut(at..at + length) else { return 0 };
+            (free[0], free[1]) = (addresses.len(), 0);
+            free[HEADER..].copy_from_slice(addresses);
+            self.used += length;
             self.index[entry] = (at + 1) as u32;
             return self.index[entry];
         }

@@ -89,8 +89,19 @@ impl Table {
         self.slots.get_mut(usize::try_from(number).ok()?)
     }
 
+    /// How often a number was opened so far.
+    pub(super) fn generation(&mut self, number: RawFd) -> u32 {
+        self.slot(number).map_or(0, |slot| slot.openings)
+    }
+
+    /// The number of openings under a stack so far, on any number.
+    pub(super) fn openings(&self, addresses: &[usize]) -> usize {
+        self.stacks.openings(addresses)
+    }
+
     pub(super) fn opens(&mut self, number: RawFd, trace: &Trace) {
         let call = self.stacks.store(trace);
+        self.stacks.count_opening(call);
         let kind = match trace.kind() {
             OpenedKind::Known(kind) => kind,
             OpenedKind::SameAs(other) => self.kind(other),
