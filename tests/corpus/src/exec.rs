@@ -163,3 +163,24 @@ pub fn clone_without_handlers() -> Option<i32> {
         _ => io::Error::last_os_error().raw_os_error(),
     }
 }
+
+/// No fault: `posix_spawn` passes the descriptor, by an action with the same number twice.
+pub fn pass_by_action(fd: &OwnedFd) {
+    let number = fd.as_raw_fd();
+    let mut child = 0;
+    unsafe {
+        let mut actions = std::mem::zeroed();
+        assert_eq!(libc::posix_spawn_file_actions_init(&mut actions), 0);
+        assert_eq!(libc::posix_spawn_file_actions_adddup2(&mut actions, number, number), 0);
+        let arguments = [c"true".as_ptr().cast_mut(), std::ptr::null_mut()];
+        let variables = [std::ptr::null_mut()];
+        let (arguments, variables) = (arguments.as_ptr(), variables.as_ptr());
+        let program = c"/bin/true".as_ptr();
+        let none = std::ptr::null();
+        let result =
+            libc::posix_spawn(&mut child, program, &actions, none, arguments, variables);
+        assert_eq!(result, 0);
+        libc::posix_spawn_file_actions_destroy(&mut actions);
+    }
+    wait(child);
+}

@@ -143,3 +143,10 @@ fn a_copy_without_a_program() {
     drop(exec::copy_of(&exec::event()));
     exec::start("true").unwrap();
 }
+
+//~ passes
+#[echown::test]
+fn an_action_of_posix_spawn() {
+    exec::pass_by_action(&exec::event());
+    exec::pass_by_action(&exec::copy_of(&exec::event()));
+}
