@@ -39,10 +39,15 @@ impl DownstreamCrate {
 
     /// cargo, without a network and with one target folder for all downstream crates.
     pub fn cargo(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("cargo runs")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(&self.folder).args(arguments).env("CARGO_NET_OFFLINE", "true");
         command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("target"));
-        quiet(&mut command).output().expect("cargo runs")
+        quiet(&mut command);
+        command
     }
 
     /// `cargo test` at that many threads, in the folder of the crate.

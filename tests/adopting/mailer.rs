@@ -23,8 +23,11 @@ pub fn block(page: &str, marker: &str) -> String {
 fn mailer() -> &'static DownstreamCrate {
     static MAILER: OnceLock<DownstreamCrate> = OnceLock::new();
     MAILER.get_or_init(|| {
+        let tokio = "tokio = { version = \"1\", features = [\"macros\", \"rt\"] }\n";
+        // The feature reads the files of suppressions and baselines.
+        let manifest = light_manifest("mailer").replace(" }", ", features = [\"ci\"] }") + tokio;
         let files = [
-            (PathBuf::from("Cargo.toml"), light_manifest("mailer")),
+            (PathBuf::from("Cargo.toml"), manifest),
             (PathBuf::from("src/lib.rs"), block(PAGE, "the mailer")),
             (PathBuf::from("tests/send.rs"), block(PAGE, "the mailer's tests")),
         ];
@@ -62,15 +65,30 @@ fn the_page_shows_the_output_of_cargo_test() {
     // Sequentially, so that the order of lines is fixed.
     let output_text =
         text(&mailer().cargo(&["test", "--test", "send", "--", "--test-threads", "1"]));
-    let (_, rest) = output_text.split_once("\nrunning 2 tests\n").expect(&output_text);
-    let end = rest.find("\n  help: ").expect(&output_text) + 1;
-    let end = end + rest[end..].find('\n').expect(&output_text) + 1;
+    let (_, rest) = output_text.split_once("\nrunning 3 tests\n").expect(&output_text);
+    let end = rest.find("\n\n\n\nfailures:").expect(&output_text) + 1;
     assert_page_shows(
         PAGE,
         "the mailer with cargo test",
         "text",
-        &shown(&format!("running 2 tests\n{}", &rest[..end])),
+        &shown(&format!("running 3 tests\n{}", &rest[..end])),
     );
+}
+
+#[test]
+fn the_page_shows_what_suppressions_allow() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let file = mailer().folder.join("allowed.toml");
+    fs::write(&file, block(PAGE, "the mailer's suppressions")).unwrap();
+    let mut command = mailer().command(&["test", "--test", "send", "--", "--show-output"]);
+    command.args(["--test-threads", "1"]).env("ECHOWN_SUPPRESSIONS", &file);
+    let output_text = text(&command.output().expect("cargo runs"));
+    let (_, rest) = output_text.split_once("\nrunning 3 tests\n").expect(&output_text);
+    let (shown_part, _) = rest.split_once("\n\n\nsuccesses:\n").expect(&output_text);
+    let marker = "the mailer with suppressions";
+    assert_page_shows(PAGE, marker, "text", &shown(&format!("running 3 tests\n{shown_part}\n")));
 }
 
 #[test]
