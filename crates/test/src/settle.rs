@@ -160,6 +160,7 @@ fn waits_without_limit(line: &str) -> bool {
 
 /// Where a blocking call has its time limit.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 enum Limit {
     None,
     /// The descriptor at this index, if it is a socket with a timeout.
@@ -178,6 +179,7 @@ const WAITS: &[(c_long, Limit)] = &[
     (libc::SYS_ppoll, Limit::Pointer(2)),
     (libc::SYS_pselect6, Limit::Pointer(4)),
     (libc::SYS_read, Limit::Socket(0)),
+    #[cfg(not(target_arch = "x86"))]
     (libc::SYS_accept, Limit::Socket(0)),
     (libc::SYS_accept4, Limit::Socket(0)),
     (libc::SYS_recvfrom, Limit::Socket(0)),
