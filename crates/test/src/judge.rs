@@ -63,10 +63,8 @@ pub(super) fn judge(case: &Case, first: ChildReport, second: Option<ChildReport>
             Some(ended) => builder.misused(&ended),
             None => builder.process_exited(started.is_some(), status),
         }
-        builder.aborted(status);
         return builder.build(None);
     };
-    builder.aborted(status);
     let panic = match &ended.outcome {
         Outcome::Returned => None,
         Outcome::ReturnedErr => {
@@ -176,18 +174,6 @@ impl VerdictBuilder<'_> {
             ),
         };
         self.add(TestVerdict::ProcessExited, message);
-    }
-
-    /// Adds a note if the standard library aborted the process for a double close.
-    fn aborted(&mut self, status: ExitStatus) {
-        let is_exit = self.findings.iter().any(|it| it.verdict == TestVerdict::ProcessExited);
-        if let (Some(signal), false) = (status.signal(), is_exit) {
-            self.notes.push(format!(
-                "the process was terminated by signal {signal} ({}): in builds with debug assertions, the \
-                 standard library aborts when it finds its own descriptor closed",
-                name(signal)
-            ));
-        }
     }
 
     fn misused(&mut self, ended: &Ended) {
@@ -516,7 +502,6 @@ mod tests {
         let report = judge(&CASE, aborted(), Some(run(ended))).report.unwrap();
         let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [TestVerdict::DoubleClose, TestVerdict::Leak]);
-        assert!(report.notes[0].contains("terminated by signal 6 (SIGABRT)"), "{report}");
         for second in [None, Some(run(left(&[(3, "file")])))] {
             let report = judge(&CASE, aborted(), second).report.unwrap();
             assert_eq!(report.findings[0].verdict, TestVerdict::ProcessExited, "{report}");
