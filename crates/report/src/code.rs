@@ -83,6 +83,8 @@ codes! {
     DoubleClose = "double-close",
     /// A test used a descriptor number after it closed it.
     UseAfterClose = "use-after-close",
+    /// A test replaced an open descriptor with `dup2` or `dup3`.
+    OverwrittenFd = "overwritten-fd",
     /// A test closed a descriptor that its process inherited.
     ClosedInherited = "closed-inherited",
     /// A descriptor without close-on-exec was inherited by a program that a test started.

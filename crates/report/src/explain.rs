@@ -261,6 +261,14 @@ pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
         text: include_str!("explain/use-after-close.md"),
     },
     Explanation {
+        code: Code::OverwrittenFd,
+        aliases: &["dup2"],
+        words: "overwritten-fd",
+        summary: "a test replaced an open descriptor with `dup2` or `dup3`",
+        help: "close the descriptor first, or let the kernel choose a free number (`try_clone`, F_DUPFD_CLOEXEC)",
+        text: include_str!("explain/overwritten-fd.md"),
+    },
+    Explanation {
         code: Code::ClosedInherited,
         aliases: &[],
         words: "closed-inherited",

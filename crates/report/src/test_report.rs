@@ -58,6 +58,8 @@ pub enum TestVerdict {
     DoubleClose,
     /// A descriptor number was used after it was closed.
     UseAfterClose,
+    /// An open descriptor was replaced by `dup2` or `dup3`.
+    OverwrittenFd,
     /// The test closed, or replaced, a descriptor that its process inherited.
     ClosedInherited,
     /// A descriptor that the test opened was still open after the test.
@@ -79,6 +81,7 @@ impl TestVerdict {
         TestVerdict::Hang,
         TestVerdict::DoubleClose,
         TestVerdict::UseAfterClose,
+        TestVerdict::OverwrittenFd,
         TestVerdict::ClosedInherited,
         TestVerdict::Leak,
         TestVerdict::ExecLeak,
@@ -104,6 +107,7 @@ impl TestVerdict {
             TestVerdict::Hang => Code::Hang,
             TestVerdict::DoubleClose => Code::DoubleClose,
             TestVerdict::UseAfterClose => Code::UseAfterClose,
+            TestVerdict::OverwrittenFd => Code::OverwrittenFd,
             TestVerdict::ClosedInherited => Code::ClosedInherited,
             TestVerdict::Leak => Code::Leak,
             TestVerdict::ExecLeak => Code::ExecLeak,

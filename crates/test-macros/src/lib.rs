@@ -38,6 +38,7 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// | `settle_ms = N` | how long finishing threads may take (default 1000) |
 /// | `timeout_ms = N` | the time after which a hanging test is killed and reported (default 300000) |
 /// | `group = "NAME"` | tests of one group do not run at the same time |
+/// | `paranoid` | keeps closed descriptors occupied, and also checks reads and writes |
 /// | `no_trace` | does not record openings and closings, so that reports have no places |
 /// | `no_rerun` | never runs the body a second time |
 ///

@@ -22,6 +22,7 @@ pub(crate) struct Options {
     report_without_cloexec: bool,
     settle_ms: Option<Literal>,
     timeout_ms: Option<Literal>,
+    paranoid: bool,
     no_trace: bool,
     no_rerun: bool,
     group: Option<Literal>,
@@ -107,6 +108,7 @@ impl Options {
             "report_inherited" => self.report_inherited = yes_or_no(word, tokens)?,
             "settle_ms" => self.settle_ms = Some(number(word, tokens)?),
             "timeout_ms" => self.timeout_ms = Some(number(word, tokens)?),
+            "paranoid" => self.paranoid = yes_or_no(word, tokens)?,
             "no_trace" => self.no_trace = yes_or_no(word, tokens)?,
             "no_rerun" => self.no_rerun = yes_or_no(word, tokens)?,
             "group" => self.group = Some(string(word, tokens)?),
@@ -121,7 +123,7 @@ impl Options {
                     "unknown option `{other}`; options are ignore_path, ignore_kind, \
                      allow_close_inherited, allow_exec_leaks, expect_leaks (each followed by \
                      because), report_inherited, report_without_cloexec, settle_ms, timeout_ms, \
-                     group, no_trace and no_rerun"
+                     group, paranoid, no_trace and no_rerun"
                 );
                 return Err(SyntaxError::new(word.span(), what));
             }
@@ -172,7 +174,8 @@ impl fmt::Display for Fields<'_> {
                 None => write!(f, ", {name}: ::core::option::Option::None")?,
             }
         }
-        write!(f, ", no_trace: {}, no_rerun: {}", options.no_trace, options.no_rerun)
+        write!(f, ", paranoid: {}, no_trace: {}", options.paranoid, options.no_trace)?;
+        write!(f, ", no_rerun: {}", options.no_rerun)
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Case {
     pub timeout_ms: Option<u64>,
     /// Whether opening and closing calls are not recorded.
     pub no_trace: bool,
+    /// Whether closed numbers stay occupied, and reads and writes are checked.
+    pub paranoid: bool,
     /// Whether the body never runs a second time.
     pub no_rerun: bool,
     /// The tests that do not run at the same time as this one.
@@ -144,6 +146,7 @@ pub(super) mod tests {
         settle_ms: None,
         timeout_ms: None,
         no_trace: false,
+        paranoid: false,
         no_rerun: false,
         group: None,
     };

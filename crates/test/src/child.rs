@@ -67,7 +67,7 @@ pub(super) fn run<R: Termination + 'static>(
     }
     let coverage = match config.trace {
         None => Coverage::NotRecorded,
-        Some(mode) => match trap::install(mode) {
+        Some(mode) => match trap::install(mode, config.level()) {
             Ok(()) => Coverage::Noted,
             Err(error) => Coverage::Missing(error.to_string()),
         },
@@ -214,6 +214,7 @@ impl<R: Termination + 'static> Run<'_, R> {
         // Buffered output belongs to this test.
         let _ = io::stdout().flush();
         self.report.send(&ChildMessage::Returned { at: now() });
+        trap::end_quarantine();
         let is_full = inherit_fds::is_full();
         inherit_fds::make_room(FDS_RESERVED);
         let process_wide = ProcessWide::default();

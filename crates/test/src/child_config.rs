@@ -32,6 +32,7 @@ pub(super) struct ChildConfig {
     pub(super) output: Option<RawFd>,
     /// Whether and how to record opening and closing calls.
     pub(super) trace: Option<trap::Mode>,
+    pub(super) is_paranoid: bool,
     /// Whether to run the body a second time if it leaves something open.
     pub(super) rerun: bool,
 }
@@ -58,6 +59,10 @@ impl Role {
 }
 
 impl ChildConfig {
+    pub(super) fn level(&self) -> trap::Level {
+        if self.is_paranoid { trap::Level::Paranoid } else { trap::Level::Normal }
+    }
+
     /// The value of [`VARIABLE`] for a child of the process `parent`, which runs the program `exe`.
     pub(super) fn to_variable(&self, parent: u32, exe: &Path) -> String {
         let output = self.output.map_or(String::from("-"), |number| number.to_string());
@@ -67,7 +72,8 @@ impl ChildConfig {
             None => "-",
         };
         let rerun = if self.rerun { "rerun" } else { "-" };
-        format!("{parent} {} {output} {trace} {rerun} {:x}", self.report, hash(exe))
+        let level = if self.is_paranoid { "paranoid" } else { "-" };
+        format!("{parent} {} {output} {trace} {level} {rerun} {:x}", self.report, hash(exe))
     }
 }
 
@@ -83,6 +89,7 @@ fn parse(text: &str) -> Option<(u32, ChildConfig, u64)> {
             "ignore-abort" => Some(trap::Mode::IgnoreAbort),
             _ => None,
         },
+        is_paranoid: words.next()? == "paranoid",
         rerun: words.next()? == "rerun",
     };
     Some((parent, config, u64::from_str_radix(words.next()?, 16).ok()?))
@@ -103,7 +110,7 @@ mod tests {
         let exe = Path::new("/a b/c");
         for trace in [None, Some(trap::Mode::Strict), Some(trap::Mode::IgnoreAbort)] {
             for (output, rerun) in [(None, true), (Some(7), false)] {
-                let config = ChildConfig { report: 5, output, trace, rerun };
+                let config = ChildConfig { report: 5, output, trace, is_paranoid: rerun, rerun };
                 let text = config.to_variable(42, exe);
                 assert_eq!(parse(&text), Some((42, config, hash(exe))));
             }

@@ -344,6 +344,8 @@ encode_variants!(Fate {
 encode_variants!(Misuse {
     0 => DoubleClose,
     1 => UseAfterClose,
+    2 => ClosedInUse,
+    3 => Overwritten,
 });
 
 encode_variants!(Outcome {

@@ -48,6 +48,7 @@ fn words(kind: EventKind) -> &'static str {
         EventKind::Closed => "closed by ",
         EventKind::ClosedAgain => "closed again by ",
         EventKind::Used => "used by ",
+        EventKind::InUse => "in use by ",
     }
 }
 
@@ -62,7 +63,8 @@ impl MisusedFd {
     pub(super) fn verdict(&self) -> TestVerdict {
         match self.misuse {
             Misuse::DoubleClose => TestVerdict::DoubleClose,
-            Misuse::UseAfterClose => TestVerdict::UseAfterClose,
+            Misuse::UseAfterClose | Misuse::ClosedInUse => TestVerdict::UseAfterClose,
+            Misuse::Overwritten => TestVerdict::OverwrittenFd,
         }
     }
 
@@ -75,6 +77,8 @@ impl MisusedFd {
             }
             Misuse::DoubleClose => format!("closed {what} twice"),
             Misuse::UseAfterClose => format!("used {what} after it was closed"),
+            Misuse::ClosedInUse => format!("closed {what} while a thread waited for input on it"),
+            Misuse::Overwritten => format!("replaced {what}, which was open"),
         };
         let descriptor = Descriptor {
             number: i32::try_from(self.number).unwrap_or(-1),

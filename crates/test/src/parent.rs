@@ -74,8 +74,14 @@ fn verdict(case: &Case) -> Result<Verdict, String> {
     let settings = EnvSettings::of_this_process().map_err(|error| format!("echown: {error}"))?;
     let _turn = group::take_turn(case)
         .map_err(|error| format!("failed to lock the group of test `{}`: {error}", case.name()))?;
-    let is_traced = !case.no_trace && !env::var("ECHOWN_TRACE_FDS").is_ok_and(|it| it == "0");
-    let run = |mode| ChildRun { trace: is_traced.then_some(mode), is_shown: mode == Mode::Strict };
+    let level = env::var("ECHOWN_TRACE_FDS").unwrap_or_default();
+    let is_traced = !case.no_trace && level != "0";
+    let is_paranoid = case.paranoid || level == "paranoid";
+    let run = |mode| ChildRun {
+        trace: is_traced.then_some(mode),
+        is_paranoid,
+        is_shown: mode == Mode::Strict,
+    };
     let report = run_child(case, run(Mode::Strict))?;
     let was_aborted = judge::was_aborted(&report) && is_traced && !case.no_rerun;
     let second = was_aborted.then(|| run_child(case, run(Mode::IgnoreAbort))).transpose()?;
@@ -144,6 +150,7 @@ fn act_on(case: &Case, verdict: Verdict) {
 #[derive(Clone, Copy)]
 struct ChildRun {
     trace: Option<Mode>,
+    is_paranoid: bool,
     /// Whether its output is forwarded as the test's.
     is_shown: bool,
 }
@@ -230,6 +237,7 @@ fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
         report: numbers[0],
         output: numbers.get(1).copied(),
         trace: run.trace,
+        is_paranoid: run.is_paranoid,
         rerun: !case.no_rerun,
     };
     command.env(VARIABLE, config.to_variable(std::process::id(), &exe));

@@ -106,3 +106,13 @@ pub fn ask_after_close() {
     let mut status = unsafe { std::mem::zeroed() };
     assert_eq!(unsafe { libc::fstat(number, &raw mut status) }, -1);
 }
+
+/// No fault: like [`ask_after_close`], without counting on the lowest free number.
+pub fn ask_after_close_of_one() {
+    let number = open();
+    close(number);
+    assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1);
+    assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFL) }, -1);
+    let mut status = unsafe { std::mem::zeroed() };
+    assert_eq!(unsafe { libc::fstat(number, &raw mut status) }, -1);
+}

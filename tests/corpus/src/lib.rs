@@ -1,6 +1,7 @@
 //! Small code samples with typical faults, and some without.
 
 pub mod acceptor;
+pub mod bugs;
 pub mod clean;
 pub mod closes;
 pub mod crates;

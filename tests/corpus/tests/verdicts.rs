@@ -16,6 +16,9 @@ mod closes;
 #[path = "verdicts/crates.rs"]
 mod crates;
 
+#[path = "verdicts/bugs.rs"]
+mod bugs;
+
 #[path = "verdicts/clean.rs"]
 mod clean;
 

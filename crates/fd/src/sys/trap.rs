@@ -70,9 +70,13 @@ mod misuse;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod opened_kind;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod paranoid;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod process;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod program;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod quarantine;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod recorded_kind;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -102,6 +106,16 @@ pub enum Mode {
     /// Prevent the abort always: every number that was closed is reported as open to F_GETFD. For
     /// optimised builds with debug assertions, where the check is part of other functions.
     IgnoreAbort,
+}
+
+/// What is recorded and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Calls that open, close and configure descriptors.
+    Normal,
+    /// Also calls that read, write and wait. Closed numbers stay occupied, so that their next use or
+    /// close is certain to be found, and hits no other file.
+    Paranoid,
 }
 
 /// Why calls cannot be recorded. Its text is half a sentence.
@@ -205,8 +219,8 @@ mod here {
     use super::stacks::Trace;
     use super::table::TABLE;
     use super::{
-        ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError, calls, filter, handler, rings,
-        threads,
+        ExecLeak, FdEvent, Level, MisusedFd, Mode, Stack, TrapError, calls, filter, handler,
+        paranoid, rings, threads,
     };
     use crate::escape;
 
@@ -215,9 +229,14 @@ mod here {
     ///
     /// # Errors
     /// Recording is not possible; nothing has changed.
-    pub fn install(mode: Mode) -> Result<(), TrapError> {
+    pub fn install(mode: Mode, level: Level) -> Result<(), TrapError> {
         let text = filter::text_of_this_process()?;
-        handler::install(mode, |magic| filter::install(&text, magic))
+        handler::install(mode, level, |magic| filter::install(&text, magic, level))
+    }
+
+    /// Ends the quarantine of [`Level::Paranoid`]: nothing that it opened is open any more.
+    pub fn end_quarantine() {
+        paranoid::end();
     }
 
     /// The call that opened the current file of a number; for one that no recorded call opened, the
@@ -318,11 +337,13 @@ mod here {
 mod here {
     use std::os::fd::RawFd;
 
-    use super::{ExecLeak, FdEvent, MisusedFd, Mode, Stack, TrapError};
+    use super::{ExecLeak, FdEvent, Level, MisusedFd, Mode, Stack, TrapError};
 
-    pub fn install(_: Mode) -> Result<(), TrapError> {
+    pub fn install(_: Mode, _: Level) -> Result<(), TrapError> {
         Err(TrapError::new("openings are recorded on Linux on x86-64 only"))
     }
+
+    pub fn end_quarantine() {}
 
     pub fn opened(_: RawFd) -> Option<Stack> {
         None
@@ -368,7 +389,7 @@ mod here {
 }
 
 pub use here::{
-    closed, exec_leaks, generation, history, install, last_close, misused, opened, openings,
-    passed_on, record_openings, spawned,
+    closed, end_quarantine, exec_leaks, generation, history, install, last_close, misused, opened,
+    openings, passed_on, record_openings, spawned,
 };
 pub use misuse::{EventKind, Misuse};

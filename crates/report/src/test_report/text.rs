@@ -55,6 +55,7 @@ impl fmt::Display for TestHeadline<'_> {
             TestVerdict::ProcessExited
             | TestVerdict::DoubleClose
             | TestVerdict::UseAfterClose
+            | TestVerdict::OverwrittenFd
             | TestVerdict::Hang
             | TestVerdict::UnjoinedTask
             | TestVerdict::LeakCount => f.write_str(&finding.message),
@@ -65,7 +66,10 @@ impl fmt::Display for TestHeadline<'_> {
 impl TestFinding {
     /// Whether a number was misused. Each such finding has a headline of its own.
     fn is_misuse(&self) -> bool {
-        matches!(self.verdict, TestVerdict::DoubleClose | TestVerdict::UseAfterClose)
+        matches!(
+            self.verdict,
+            TestVerdict::DoubleClose | TestVerdict::UseAfterClose | TestVerdict::OverwrittenFd
+        )
     }
 }
 

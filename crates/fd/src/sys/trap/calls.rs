@@ -2,6 +2,8 @@
 
 use std::os::fd::RawFd;
 
+use super::Level;
+
 /// The effect of a trapped call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -29,6 +31,10 @@ pub(super) enum Effect {
     Executes,
     /// Needs an open number, see [`used_numbers`].
     Uses,
+    /// Reads or writes the number in its first argument. Trapped on the paranoid level only.
+    Transfers,
+    /// Asks for facts about the number in its first argument. Trapped on the paranoid level only.
+    Probes,
     /// Sets which signals are blocked.
     Masks,
     /// Sets a signal's handler, and which signals are blocked while it runs.
@@ -110,6 +116,26 @@ pub(super) const CALLS: &[(i64, &str, Effect)] = &[
     (libc::SYS_fallocate, "fallocate", Effect::Uses),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", Effect::Masks),
     (libc::SYS_rt_sigaction, "rt_sigaction", Effect::Handles),
+];
+
+/// The calls that are trapped on the paranoid level, too.
+pub(super) const PARANOID_CALLS: &[(i64, &str, Effect)] = &[
+    (libc::SYS_read, "read", Effect::Transfers),
+    (libc::SYS_write, "write", Effect::Transfers),
+    (libc::SYS_readv, "readv", Effect::Transfers),
+    (libc::SYS_writev, "writev", Effect::Transfers),
+    (libc::SYS_pread64, "pread64", Effect::Transfers),
+    (libc::SYS_pwrite64, "pwrite64", Effect::Transfers),
+    (libc::SYS_preadv, "preadv", Effect::Transfers),
+    (libc::SYS_pwritev, "pwritev", Effect::Transfers),
+    (libc::SYS_sendto, "sendto", Effect::Transfers),
+    (libc::SYS_recvfrom, "recvfrom", Effect::Transfers),
+    (libc::SYS_sendmsg, "sendmsg", Effect::Transfers),
+    (libc::SYS_sendmmsg, "sendmmsg", Effect::Transfers),
+    (libc::SYS_lseek, "lseek", Effect::Transfers),
+    (libc::SYS_fstat, "fstat", Effect::Probes),
+    (libc::SYS_newfstatat, "newfstatat", Effect::Probes),
+    (libc::SYS_statx, "statx", Effect::Probes),
 ];
 
 /// A condition on the lower half of an argument.
@@ -198,7 +224,10 @@ const OPENING_BPF_COMMANDS: &[u32] = &[
 ];
 
 /// The conditions on the arguments of a trapped call.
-pub(super) fn conditions(call: i64) -> &'static [Condition] {
+pub(super) fn conditions(call: i64, level: Level) -> &'static [Condition] {
+    if call == libc::SYS_fcntl && level == Level::Paranoid {
+        return &[];
+    }
     CONDITIONS.iter().find(|(number, _)| *number == call).map_or(&[], |(_, all)| all)
 }
 
@@ -224,19 +253,18 @@ pub(super) fn used_numbers(call: i64, arguments: [u64; 5]) -> Option<impl Iterat
         | libc::SYS_accept4
         | libc::SYS_recvmsg
         | libc::SYS_recvmmsg => (number(0), None),
-        _ if effect(call) == Some(Effect::Uses) => (number(0), None),
+        _ if matches!(effect(call), Some(Effect::Uses | Effect::Transfers)) => (number(0), None),
         _ => return None,
     };
     Some([first, second].into_iter().flatten())
 }
 
 pub(super) fn effect(call: i64) -> Option<Effect> {
-    CALLS.iter().find(|(number, _, _)| *number == call).map(|(_, _, effect)| *effect)
+    let mut all = CALLS.iter().chain(PARANOID_CALLS);
+    all.find(|(number, _, _)| *number == call).map(|(_, _, effect)| *effect)
 }
 
 pub(super) fn name(call: i64) -> &'static str {
-    CALLS
-        .iter()
-        .find(|(number, _, _)| *number == call)
-        .map_or("an unknown call", |(_, name, _)| name)
+    let mut all = CALLS.iter().chain(PARANOID_CALLS);
+    all.find(|(number, _, _)| *number == call).map_or("an unknown call", |(_, name, _)| name)
 }

@@ -21,12 +21,13 @@ use crate::escape;
 use super::super::fd::link_target;
 use super::super::open::{self, Described};
 use super::calls::Effect;
+use super::history::NUMBERS_MAX;
 use super::magic::repeat;
 use super::process::{self, Process};
 use super::program::{PATH_MAX, Program, Text, read_link};
 use super::recorded_kind;
 use super::stacks::Trace;
-use super::table::{NUMBERS_MAX, TABLE};
+use super::table::TABLE;
 
 /// The maximum number of entries. Equal ones, for example of a loop that starts programs, are one.
 const ENTRIES_MAX: usize = 128;

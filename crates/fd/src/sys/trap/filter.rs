@@ -3,8 +3,8 @@
 use std::fs;
 use std::ops::Range;
 
-use super::TrapError;
-use super::calls::{CALLS, Condition, conditions};
+use super::calls::{CALLS, Condition, PARANOID_CALLS, conditions};
+use super::{Level, TrapError};
 
 /// `AUDIT_ARCH_X86_64`.
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -90,8 +90,8 @@ fn text_in(maps: &str) -> Vec<Range<usize>> {
 ///
 /// # Errors
 /// The kernel rejects the filter.
-pub(super) fn install(text: &[Range<usize>], magic: u64) -> Result<(), TrapError> {
-    let mut program = program(text, magic);
+pub(super) fn install(text: &[Range<usize>], magic: u64, level: Level) -> Result<(), TrapError> {
+    let mut program = program(text, magic, level);
     let length =
         u16::try_from(program.len()).map_err(|_| TrapError::new("the filter is too long"))?;
     let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
@@ -209,29 +209,30 @@ impl Assembly {
 }
 
 /// Where the check of a call goes on after this number of conditions.
-fn begin(call: i64, checked: usize) -> To {
+fn begin(call: i64, checked: usize, level: Level) -> To {
     match call {
-        _ if checked < conditions(call).len() => To::Condition(call, checked),
+        _ if checked < conditions(call, level).len() => To::Condition(call, checked),
         libc::SYS_clone => To::CheckClone,
         libc::SYS_clone3 => To::CheckClone3,
         _ => To::CheckOrigin,
     }
 }
 
-fn program(text: &[Range<usize>], magic: u64) -> Vec<libc::sock_filter> {
+fn program(text: &[Range<usize>], magic: u64, level: Level) -> Vec<libc::sock_filter> {
     let mut it = Assembly::default();
     it.load(ARCH);
     it.if_equal(ARCHITECTURE, To::Next, To::Allow);
     it.load(NUMBER);
     it.if_at_least(X32, To::Allow, To::Next);
-    for &(call, _, _) in CALLS {
-        it.if_equal(low(call as u64), begin(call, 0), To::Next);
+    let more = if level == Level::Paranoid { PARANOID_CALLS } else { &[] };
+    for &(call, _, _) in CALLS.iter().chain(more) {
+        it.if_equal(low(call as u64), begin(call, 0, level), To::Next);
     }
     it.if_equal(u32::MAX, To::Allow, To::Allow);
     for &(call, _, _) in CALLS {
-        for (index, &condition) in conditions(call).iter().enumerate() {
+        for (index, &condition) in conditions(call, level).iter().enumerate() {
             it.label(To::Condition(call, index));
-            it.conditionally(condition, begin(call, index + 1));
+            it.conditionally(condition, begin(call, index + 1, level));
         }
     }
     // The sixth register may be in use across a `clone`. The kernel ignores the flags' upper half.
@@ -332,7 +333,7 @@ mod tests {
         let (binary, libraries) =
             (0x5500_0000_1000..0x5500_0010_0000, 0x7f12_ffff_0000..0x7f13_0010_0000);
         let magic = 0x1234_5678_9abc_def0;
-        let program = program(&[binary, libraries], magic);
+        let program = program(&[binary, libraries], magic, Level::Normal);
         let is_trapped = |call, pointer, arguments| {
             interpret(&program, call, pointer, arguments) == libc::SECCOMP_RET_TRAP
         };
@@ -377,7 +378,7 @@ mod tests {
         let here = 0x5500_0000_2000;
         let text = 0x5500_0000_1000..0x5500_0010_0000;
         let magic = 0x1234_5678_9abc_def0;
-        let program = program(&[text], magic);
+        let program = program(&[text], magic, Level::Normal);
         let is_trapped = |call, arguments: [u64; 3]| {
             let [first, second, third] = arguments;
             let arguments = [first, second, third, third, 0, 0];
@@ -405,6 +406,23 @@ mod tests {
         ] {
             assert!(is_trapped(call, opening), "{call} {opening:x?}");
             assert!(!is_trapped(call, other), "{call} {other:x?}");
+        }
+    }
+
+    #[test]
+    fn the_paranoid_level_traps_reads_and_writes_and_all_of_fcntl() {
+        let (here, text) = (0x5500_0000_2000, 0x5500_0000_1000..0x5500_0010_0000);
+        let libraries = 0x7f12_ffff_0000..0x7f13_0010_0000;
+        for (level, expected) in
+            [(Level::Normal, libc::SECCOMP_RET_ALLOW), (Level::Paranoid, libc::SECCOMP_RET_TRAP)]
+        {
+            let program = program(&[text.clone(), libraries.clone()], 1 << 32 | 1, level);
+            let set_flags = [3, libc::F_SETFL as u64, 0, 0, 0, 0];
+            for (call, arguments) in
+                [(libc::SYS_read, [3; 6]), (libc::SYS_sendto, [3; 6]), (libc::SYS_fcntl, set_flags)]
+            {
+                assert_eq!(interpret(&program, call, here, arguments), expected, "{call}");
+            }
         }
     }
 

@@ -12,10 +12,11 @@ use super::clone::{self, Request};
 use super::exec;
 use super::magic::{self, repeat};
 use super::opened_kind::OpenedKind;
+use super::paranoid::{self, Answer, TrappedCall};
 use super::process::{self, Process};
 use super::stacks::Trace;
 use super::table::{TABLE, Table};
-use super::{Mode, TrapError, messages, rings, std_check, threads};
+use super::{Level, Mode, TrapError, messages, rings, std_check, threads};
 
 /// Whether F_GETFD reports a closed number as open; see `record`.
 static IGNORE_ABORT: AtomicBool = AtomicBool::new(false);
@@ -48,6 +49,7 @@ struct SigAction {
 /// The error of `filter`, or the handler could not be installed.
 pub(super) fn install(
     mode: Mode,
+    level: Level,
     filter: impl FnOnce(u64) -> Result<(), TrapError>,
 ) -> Result<(), TrapError> {
     let magic = magic::choose();
@@ -56,6 +58,9 @@ pub(super) fn install(
     IGNORE_ABORT.store(mode == Mode::IgnoreAbort, Ordering::Relaxed);
     OBSERVER.store(i64::from(this_thread()), Ordering::Relaxed);
     TABLE.set(Table::new().ok_or_else(|| TrapError::of_last_call("no memory for the record"))?);
+    if level == Level::Paranoid {
+        paranoid::start()?;
+    }
     threads::start();
     process::record_this();
     exec::set_up();
@@ -141,19 +146,27 @@ extern "C" fn on_trap(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
         Some(Effect::Executes) => {
             exec::execute(call, arguments, process, || unmasked(call, arguments, mask))
         }
-        Some(Effect::Uses) if process == Process::Recorded && is_recorded(process) => {
-            uses(call, arguments, mask, pointer)
+        Some(effect) if paranoid::is_on() && is_recorded(process) && is_recorded_process() => {
+            let thread = this_thread();
+            let it = TrappedCall {
+                call,
+                effect,
+                arguments,
+                sixth: registers[place(libc::REG_R9)] as u64,
+                thread,
+                make: &|call, arguments| unmasked(call, arguments, mask),
+                trace: &|| trace_of(call, arguments, pointer, process),
+            };
+            let result = match paranoid::handle(&it) {
+                Answer::Result(result) => result,
+                Answer::FoundClosed(number) => found_closed(number, &(it.trace)()),
+                Answer::Usual => usual(effect, call, arguments, mask, (pointer, process)),
+            };
+            paranoid::has_returned(thread);
+            result
         }
-        Some(Effect::Uses) => unmasked(call, arguments, mask),
         Some(effect) if is_recorded(process) => {
-            let mut trace = Trace::new(call, this_thread(), this_threads_name());
-            trace.set_kind(OpenedKind::of(call, &arguments));
-            if process == Process::Recorded || process::can_walk_stack_after_fork() {
-                unwind(&mut trace, pointer);
-            } else {
-                trace.push(pointer);
-            }
-            record(effect, call, arguments, mask, &trace)
+            usual(effect, call, arguments, mask, (pointer, process))
         }
         Some(effect) if process == Process::SharesMemory => {
             let result = unmasked(call, arguments, mask);
@@ -225,6 +238,32 @@ fn is_pidfd(number: RawFd) -> bool {
     let length = unsafe { repeat(libc::SYS_readlink, arguments) };
     let link = &link[..usize::try_from(length).unwrap_or(0)];
     written.is_ok() && (link == b"anon_inode:[pidfd]" || link.starts_with(b"pidfd:"))
+}
+
+/// Makes a call, and records its effect.
+fn usual(
+    effect: Effect,
+    call: i64,
+    arguments: [u64; 5],
+    mask: *mut libc::sigset_t,
+    (pointer, process): (usize, Process),
+) -> i64 {
+    match effect {
+        Effect::Uses if process == Process::Recorded => uses(call, arguments, mask, pointer),
+        Effect::Uses => unmasked(call, arguments, mask),
+        _ => record(effect, call, arguments, mask, &trace_of(call, arguments, pointer, process)),
+    }
+}
+
+fn trace_of(call: i64, arguments: [u64; 5], pointer: usize, process: Process) -> Trace {
+    let mut trace = Trace::new(call, this_thread(), this_threads_name());
+    trace.set_kind(OpenedKind::of(call, &arguments));
+    if process == Process::Recorded || process::can_walk_stack_after_fork() {
+        unwind(&mut trace, pointer);
+    } else {
+        trace.push(pointer);
+    }
+    trace
 }
 
 /// Makes a call that needs an open descriptor. The stack is walked only if it is closed.
@@ -323,6 +362,8 @@ fn record(
             let kind = table.kind(number(arguments[0])).accepted();
             table.set_kind(number(result as u64), kind);
         }
+        Effect::OpensOrQueries
+            if ![libc::F_DUPFD, libc::F_DUPFD_CLOEXEC].contains(&(arguments[1] as i32)) => {}
         Effect::Opens | Effect::OpensOrQueries => opens(table, number(result as u64), trace),
         Effect::OpensPair(argument) => {
             // SAFETY: the call succeeded, so the kernel has written two numbers there.
@@ -336,7 +377,10 @@ fn record(
         }
         Effect::Replaces if number(arguments[0]) == number(arguments[1]) => {}
         Effect::Replaces => {
-            table.closes(number(arguments[1]), trace);
+            let closing = table.closes(number(arguments[1]), trace);
+            if let Some(closing) = closing.filter(|_| paranoid::is_on()) {
+                table.was_overwritten(number(arguments[1]), closing);
+            }
             table.opens(number(arguments[1]), trace);
             table.passes(number(arguments[1]));
         }
@@ -356,7 +400,13 @@ fn record(
                 }
             }
         }
-        Effect::Uses | Effect::Clones | Effect::Executes | Effect::Masks | Effect::Handles => {}
+        Effect::Transfers
+        | Effect::Probes
+        | Effect::Uses
+        | Effect::Clones
+        | Effect::Executes
+        | Effect::Masks
+        | Effect::Handles => {}
     });
     result
 }

@@ -3,6 +3,9 @@
 use super::misuse::EventKind;
 use super::stacks::Call;
 
+/// Numbers from this one on are not recorded. Four times the maximum of `select`.
+pub(super) const NUMBERS_MAX: usize = 4096;
+
 /// The length of a history.
 pub(super) const EVENTS_MAX: usize = 8;
 

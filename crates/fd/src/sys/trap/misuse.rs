@@ -9,6 +9,10 @@ pub enum Misuse {
     DoubleClose = 0,
     /// It was used after it was closed.
     UseAfterClose,
+    /// It was closed while another thread waited for input on it.
+    ClosedInUse,
+    /// It was open, and `dup2` or `dup3` closed it.
+    Overwritten,
 }
 
 /// What happened to a number.
@@ -27,4 +31,6 @@ pub enum EventKind {
     ClosedAgain,
     /// A call tried to use it, and it was closed.
     Used,
+    /// A call waited for input on it.
+    InUse,
 }

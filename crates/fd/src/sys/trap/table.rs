@@ -11,14 +11,12 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::findings::Findings;
-use super::history::{Event, History};
+use super::history::{Event, History, NUMBERS_MAX};
 use super::misuse::{EventKind, Misuse};
 use super::opened_kind::{KindCode, OpenedKind};
+use super::quarantine::Quarantine;
 use super::stacks::{Call, Stacks, Trace};
 use super::sweep::{Found, Runs};
-
-/// Numbers from this one on are not recorded. Four times the maximum of `select`.
-pub(super) const NUMBERS_MAX: usize = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -55,6 +53,7 @@ pub(super) struct Table {
     stacks: Stacks,
     runs: Runs,
     findings: Findings,
+    pub(super) quarantine: Quarantine,
 }
 
 /// A close that is being made, and the previous state of the number, to restore if the close
@@ -112,6 +111,7 @@ impl Table {
             slot.history.add(Event { kind: EventKind::Opened, call });
             slot.is_passed = false;
             self.opened_max = self.opened_max.max(number);
+            self.quarantine.remove(number);
         }
     }
 
@@ -206,9 +206,51 @@ impl Table {
         let call = self.stacks.store(trace);
         let Some(slot) = self.slot(number) else { return };
         slot.history.add(Event { kind: EventKind::Used, call });
-        let slot = *slot;
-        let finding =
-            self.findings.add(Misuse::UseAfterClose, number, slot.openings, &slot.history, 0);
+        self.add_finding(Misuse::UseAfterClose, number);
+    }
+
+    /// Records the close of a number that is in quarantine. Returns false if it is not.
+    pub(super) fn closes_again(&mut self, number: RawFd, trace: &Trace) -> bool {
+        let is_held = self.quarantine.holds(number);
+        if let Some(closing) = is_held.then(|| self.closes(number, trace)).flatten() {
+            self.was_closed(number, closing);
+        }
+        is_held
+    }
+
+    /// Records a close that puts the number into quarantine. Also returns the number that leaves it.
+    pub(super) fn closes_into_quarantine(
+        &mut self,
+        number: RawFd,
+        trace: &Trace,
+    ) -> (Option<Closing>, Option<RawFd>) {
+        let user = self.quarantine.waiting_on(number);
+        if let (Some(call), Some(slot)) = (user, self.slot(number)) {
+            slot.history.add(Event { kind: EventKind::InUse, call });
+        }
+        let closing = self.closes(number, trace);
+        if user.is_some() {
+            self.add_finding(Misuse::ClosedInUse, number);
+        }
+        (closing, self.quarantine.add(number))
+    }
+
+    /// Records that a thread is about to wait for input.
+    pub(super) fn waits(&mut self, thread: u32, number: RawFd, trace: &Trace) {
+        let call = self.stacks.store(trace);
+        self.quarantine.waits(thread, number, call);
+    }
+
+    /// Records that the call of a close was `dup2` or `dup3`, if the number was open.
+    pub(super) fn was_overwritten(&mut self, number: RawFd, closing: Closing) {
+        if closing.state == FdState::Open && number > libc::STDERR_FILENO {
+            self.add_finding(Misuse::Overwritten, number);
+        }
+    }
+
+    fn add_finding(&mut self, misuse: Misuse, number: RawFd) {
+        let Some(slot) = self.slot(number).map(|slot| *slot) else { return };
+        let finding = self.findings.add(misuse, number, slot.openings, &slot.history, 0);
         if let Some(finding) = finding {
             finding.kind = slot.kind;
         }
@@ -254,6 +296,7 @@ impl Table {
     pub(super) fn closes_range(&mut self, first: u32, last: u32, trace: &Trace) {
         let call = self.stacks.store(trace);
         for number in (first as usize..NUMBERS_MAX).take_while(|&number| number <= last as usize) {
+            self.quarantine.remove(number as RawFd);
             let slot = &mut self.slots[number];
             if slot.state == FdState::Unrecorded && !slot.closed_of_others.is_some() {
                 slot.closed_of_others = call;

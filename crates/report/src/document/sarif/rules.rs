@@ -24,9 +24,11 @@ fn weaknesses(code: Code) -> &'static [u16] {
         Code::Leak | Code::Unclaimed => &[775],
         Code::DoubleRelease | Code::DoubleClose => &[1341],
         Code::AlreadyOwned => &[1341, 282],
-        Code::NotOwner | Code::DroppedByNonOwner | Code::DuplicateGive | Code::ClosedInherited => {
-            &[282]
-        }
+        Code::NotOwner
+        | Code::OverwrittenFd
+        | Code::DroppedByNonOwner
+        | Code::DuplicateGive
+        | Code::ClosedInherited => &[282],
         Code::UseAfterRelease | Code::UseAfterClose | Code::FdReplaced | Code::NotOpen => &[910],
         Code::InUse | Code::IsSplit => &[666],
         Code::FinalizerFailed | Code::FinalizerPanicked => &[404],
