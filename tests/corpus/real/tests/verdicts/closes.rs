@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 /// signal-hook 0.4.1, vorner/signal-hook#200: `Drop` closes what a field closes, too.
-//~ fails | double-close: test `closes::signal_hook_closes_its_pipe_twice` closed fd | @closed first by close at signal-hook 0.4.1 src/low_level/pipe.rs | @in the drop of signal_hook::low_level::pipe::WakeFd
+//~ fails | double-close: test `closes::signal_hook_closes_its_pipe_twice` closed | twice | @closed first by close at signal-hook 0.4.1 src/low_level/pipe.rs | @in the drop of signal_hook::low_level::pipe::WakeFd
 #[echown_test::test]
 fn signal_hook_closes_its_pipe_twice() {
     let (reader, writer) = UnixStream::pair().unwrap();
@@ -13,7 +13,7 @@ fn signal_hook_closes_its_pipe_twice() {
 }
 
 /// nix 0.27.1, nix-rust/nix#2141: `set_mask` closes the descriptor that the value goes on to use.
-//~ fails | double-close: test `closes::nix_signalfd_closes_at_set_mask` closed fd | @nix::sys::signalfd::SignalFd::set_mask (nix 0.27.1 src/sys/signalfd.rs | @in the drop of nix::sys::signalfd::SignalFd
+//~ fails | double-close: test `closes::nix_signalfd_closes_at_set_mask` closed | twice | @nix::sys::signalfd::SignalFd::set_mask (nix 0.27.1 src/sys/signalfd.rs | @in the drop of nix::sys::signalfd::SignalFd
 #[echown_test::test]
 fn nix_signalfd_closes_at_set_mask() {
     use nix_signalfd::sys::signal::{SigSet, Signal};
@@ -29,7 +29,7 @@ fn nix_signalfd_closes_at_set_mask() {
 
 /// x11rb-protocol 0.12.0, psychon/x11rb#363: safe code makes a second owner. From 0.13 on this does
 /// not compile.
-//~ fails | double-close: test `closes::x11rb_second_owner_by_safe_code` closed fd | @closed first by close at x11rb-protocol 0.12.0 src/utils.rs
+//~ fails | double-close: test `closes::x11rb_second_owner_by_safe_code` closed | twice | @closed first by close at x11rb-protocol 0.12.0 src/utils.rs
 #[cfg(not(feature = "fixed"))]
 #[echown_test::test]
 fn x11rb_second_owner_by_safe_code() {
@@ -41,7 +41,7 @@ fn x11rb_second_owner_by_safe_code() {
 }
 
 /// async-std 1.13.1, async-rs/async-std#730: `into_raw_fd` closes what it returns. No fixed version.
-//~ fails | double-close: test `closes::async_std_closes_at_into_raw_fd` closed fd | @IntoRawFd>::into_raw_fd (async-std 1.13.1 src/net/tcp/stream.rs
+//~ fails | double-close: test `closes::async_std_closes_at_into_raw_fd` closed | twice | @IntoRawFd>::into_raw_fd (async-std 1.13.1 src/net/tcp/stream.rs
 #[cfg(not(feature = "fixed"))]
 #[echown_test::test]
 fn async_std_closes_at_into_raw_fd() {
@@ -57,7 +57,7 @@ fn async_std_closes_at_into_raw_fd() {
 }
 
 /// lang_tester 0.6.1, softdevteam/lang_tester#87: the child's stdin is closed twice.
-//~ fails | double-close: test `closes::lang_tester_closes_stdin_twice` closed fd | @opened by pipe2 at lang_tester 0.6.1 src/tester.rs:841 | @closed first by close at lang_tester 0.6.1 src/tester.rs:914 | @closed again by close at lang_tester 0.6.1 src/tester.rs:1018
+//~ fails | double-close: test `closes::lang_tester_closes_stdin_twice` closed | twice | @opened by pipe2 at lang_tester 0.6.1 src/tester.rs:841 | @closed first by close at lang_tester 0.6.1 src/tester.rs:914 | @closed again by close at lang_tester 0.6.1 src/tester.rs:1018
 #[echown_test::test]
 fn lang_tester_closes_stdin_twice() {
     let folder = std::env::temp_dir().join(format!("lang-tester-{}", std::process::id()));
