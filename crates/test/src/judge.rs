@@ -123,9 +123,16 @@ fn counts(case: &Case, left: &Left, ended: &Ended) -> bool {
         && !is_in_place(left, ended)
 }
 
-/// Whether it replaced a closed descriptor, in which case it belongs to that finding.
+/// Whether it replaced a closed standard stream, in which case it belongs to that finding.
 fn is_in_place(left: &Left, ended: &Ended) -> bool {
-    ended.closed.iter().any(|closed| closed.number == i64::from(left.descriptor.number))
+    let mut closed = ended.closed.iter().filter(|closed| is_standard(closed));
+    closed.any(|closed| closed.number == i64::from(left.descriptor.number))
+}
+
+/// Whether a standard stream was closed. Which other descriptors a process inherits depends on the
+/// shell or the CI runner that starts it, and a verdict must not.
+fn is_standard(closed: &Closed) -> bool {
+    closed.number <= 2
 }
 
 /// Collects findings and notes, and makes them a [`Verdict`].
@@ -199,6 +206,11 @@ impl VerdictBuilder<'_> {
                 Some(now) => format!("it was {was}, and now is {now}"),
                 None => format!("it was {was}, and now is closed"),
             };
+            if !is_standard(closed) {
+                self.notes
+                    .push(format!("closed fd {number}, which its process inherited: {message}"));
+                continue;
+            }
             let number = i32::try_from(*number).unwrap_or(-1);
             let kind = String::from("descriptor");
             let finding = self.add(TestVerdict::ClosedInherited, message);

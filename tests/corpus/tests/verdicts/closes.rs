@@ -105,7 +105,7 @@ fn a_redirection_that_stays() {
 }
 
 //~ passes
-#[echown::test(allow_close_inherited, because = "it makes itself a daemon")]
+#[echown::test]
 fn everything_above_the_standard_streams() {
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
 }
@@ -117,7 +117,7 @@ fn everything() {
 }
 
 //~ fails | left 1 descriptor open | /etc/passwd
-#[echown::test(allow_close_inherited, because = "it makes itself a daemon")]
+#[echown::test]
 fn everything_and_a_leak() {
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     // Above all numbers that the process may have inherited.
