@@ -168,6 +168,9 @@ struct Runs {
     ignored: BTreeSet<String>,
     /// Each test that failed in a round, with its section of the output.
     failed: BTreeMap<String, String>,
+    /// In how many rounds each of them failed, and how many rounds there were.
+    failures: BTreeMap<String, usize>,
+    rounds: usize,
     /// The tests that left something open and closed it later.
     late: BTreeSet<String>,
     /// What the tests that could not be judged say.
@@ -220,12 +223,19 @@ impl Runs {
             for name in names.map(str::trim) {
                 let section = sections(before).find(|(other, _)| *other == name);
                 let section = section.map_or(before, |(_, section)| section);
+                *self.failures.entry(format!("{target} {name}")).or_default() += 1;
                 self.failed.insert(format!("{target} {name}"), section.to_owned());
             }
         }
+        self.rounds += 1;
         if skipped.is_some() {
             self.times.push(time);
         }
+    }
+
+    /// Without those that depend on the load of the machine.
+    fn always_failed(&self) -> usize {
+        self.failures.values().filter(|failures| **failures == self.rounds).count()
     }
 
     fn waiting(&self) -> BTreeSet<String> {
@@ -319,7 +329,7 @@ struct Table {
 impl Table {
     fn add(&mut self, name: &str, compared: &Compared, plain: &Runs, switched: &Runs) {
         let tests = switched.tests.len() - switched.ignored.len();
-        let (plain_failed, late) = (plain.failed.len(), switched.late.len());
+        let (plain_failed, late) = (plain.always_failed(), switched.late.len());
         let counts =
             [tests, plain_failed, compared.leaks, late, compared.blamed, compared.not_judged];
         self.sums = std::array::from_fn(|index| self.sums[index] + counts[index]);
