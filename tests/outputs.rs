@@ -85,7 +85,7 @@ mod scenario {
     /// The number of concurrent processes.
     macro_rules! crowd {
         ($($name:ident)+) => {$(
-            #[echown::test(no_rerun)]
+            #[echown::test(no_trace, no_rerun)]
             fn $name() {
                 if !fault().is_empty() {
                     leak_a_pipe();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use crate::common::doc_pages::assert_page_shows;
 use crate::downstream::{DownstreamCrate, endings, light_manifest, text};
 
 /// Every test leaks, so that each that is checked fails.
@@ -214,6 +215,13 @@ fn a_command_lists_the_tests_that_are_not_checked() {
     ];
     assert_eq!((lines, total), (expected.to_vec(), Some("3 tests are not checked")));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+}
+
+#[test]
+fn the_page_shows_the_tests_that_are_not_checked() {
+    let output = unchecked(&["--", "--test", "unchecked"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_page_shows("docs/ci.md", "the unchecked tests of a crate", "text", &stdout);
 }
 
 #[test]
