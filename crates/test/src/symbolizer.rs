@@ -1,6 +1,6 @@
 //! The symbolizer: turns addresses into source locations. Runs only if there is a report.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use super::symbols::{Symbol, Symbols};
 pub(super) struct Symbolizer {
     /// The folder in which the compiler ran. Empty if unknown.
     root: String,
-    symbols: Symbols,
+    /// Read when the first stack is symbolized: most tests have none.
+    symbols: OnceCell<Symbols>,
     /// Resolved addresses: the same code may have opened thousands of descriptors.
     cache: RefCell<HashMap<usize, Vec<Frame>>>,
     /// The names of packages by their folders.
@@ -41,10 +42,14 @@ impl Symbolizer {
         let root = package.ancestors().find(|root| root.join(case.file).exists());
         Symbolizer {
             root: root.unwrap_or(Path::new("")).to_string_lossy().into_owned(),
-            symbols: Symbols::of_this_process(),
+            symbols: OnceCell::new(),
             cache: RefCell::default(),
             packages: RefCell::default(),
         }
+    }
+
+    fn symbols(&self) -> &Symbols {
+        self.symbols.get_or_init(Symbols::of_this_process)
     }
 
     /// Symbolizes a recorded stack; `what` precedes the system call's name.
@@ -56,7 +61,7 @@ impl Symbolizer {
         let mut frames: Vec<StackFrame> = Vec::new();
         // Frames of the C library at the top of a stack are skipped without symbolizing: reading
         // its debug information, if installed, takes longer than everything else.
-        let is_in_c_library = |address: &&usize| self.symbols.is_in_c_library(**address);
+        let is_in_c_library = |address: &&usize| self.symbols().is_in_c_library(**address);
         'stack: for &address in stack.addresses.iter().skip_while(is_in_c_library) {
             let mut cache = self.cache.borrow_mut();
             for frame in cache.entry(address).or_insert_with(|| self.resolve(address)) {
@@ -77,7 +82,7 @@ impl Symbolizer {
     /// The frames at an address: several if functions were inlined.
     fn resolve(&self, address: usize) -> Vec<Frame> {
         // A return address can belong to the next line, so one byte is subtracted.
-        let symbols = self.symbols.resolve(address - 1);
+        let symbols = self.symbols().resolve(address - 1);
         let mut frames: Vec<Frame> =
             symbols.into_iter().map(|symbol| self.frame(symbol, address)).collect();
         if frames.is_empty() {
@@ -112,7 +117,7 @@ impl Symbolizer {
             Origin::Package { package, file } => (Some(package), file),
             Origin::Std { file } => (Some(String::from(StackFrame::STD)), file),
             Origin::System { .. } => (Some(String::from(StackFrame::SYSTEM)), String::new()),
-            Origin::Harness | Origin::Unknown => (self.symbols.library(address), String::new()),
+            Origin::Harness | Origin::Unknown => (self.symbols().library(address), String::new()),
         };
         Frame::Shown(StackFrame {
             function: origin::short(&name).to_owned(),

@@ -113,8 +113,13 @@ fn log() -> Option<&'static Log> {
 
 /// The entries that are ready, with their indices and crossings.
 fn ready() -> impl Iterator<Item = (usize, &'static Entry, &'static Crossing)> {
-    let entries = log().map_or(&[][..], |log| &log.entries);
-    entries.iter().enumerate().filter_map(|(index, entry)| {
+    // The entries behind the last one are not read: their pages have no memory yet.
+    let used = |log: &'static Log| {
+        // ord: Relaxed; an entry that is added meanwhile need not be found.
+        let next = log.next.load(Ordering::Relaxed);
+        &log.entries[..next.min(ENTRIES_MAX)]
+    };
+    log().map_or(&[][..], used).iter().enumerate().filter_map(|(index, entry)| {
         // ord: Acquire; partner: the Release in `add`. Makes the crossing visible.
         let is_ready = entry.is_ready.load(Ordering::Acquire);
         // SAFETY: it is ready, so it was written and does not change any more.

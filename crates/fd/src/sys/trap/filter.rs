@@ -59,19 +59,21 @@ pub(super) fn text_of_this_process() -> Result<Vec<Range<usize>>, TrapError> {
 /// The executable file mappings in ascending order; close ones are merged.
 fn text_in(maps: &str) -> Vec<Range<usize>> {
     let mut text: Vec<Range<usize>> = Vec::new();
-    for line in maps.lines() {
+    // The rights (`r-xp`) follow the first space. Most lines end here: splitting all of them takes a
+    // tenth of a millisecond in a debug build, for each test.
+    let is_code = |line: &&str| {
+        line.find(' ').is_some_and(|space| line.as_bytes().get(space + 3) == Some(&b'x'))
+    };
+    for line in maps.lines().filter(is_code) {
         let mut words = line.split_whitespace();
-        let (Some(range), Some(rights), Some(path)) = (words.next(), words.next(), words.nth(3))
-        else {
-            continue;
-        };
+        let (Some(range), Some(path)) = (words.next(), words.nth(4)) else { continue };
         let Some((start, end)) = range.split_once('-') else { continue };
         let (Ok(start), Ok(end)) =
             (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
         else {
             continue;
         };
-        if !rights.contains('x') || !path.starts_with('/') {
+        if !path.starts_with('/') {
             continue;
         }
         match text.last_mut() {
