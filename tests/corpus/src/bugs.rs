@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::closes::{close, open};
 
@@ -86,15 +86,28 @@ pub fn stale_send() {
     unsafe { libc::send(number, b"late".as_ptr().cast(), 4, 0) };
 }
 
+/// Waits until a thread blocks in `read`, for five seconds at most.
+fn wait_until_it_reads(thread: libc::pid_t) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let reads = format!("{} ", libc::SYS_read);
+    let call = || std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
+    while !call().is_ok_and(|call| call.starts_with(&reads)) {
+        assert!(Instant::now() < deadline, "the thread does not read");
+        thread::yield_now();
+    }
+}
+
 /// The fault: a thread closes what another thread reads from.
 pub fn close_under_a_blocked_read() {
     let (reader, writer) = std::io::pipe().unwrap();
     let number = reader.as_raw_fd();
+    let (begun, wait) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
+        begun.send(unsafe { libc::gettid() }).unwrap();
         let mut byte = [0];
         unsafe { libc::read(number, byte.as_mut_ptr().cast(), 1) }
     });
-    thread::sleep(Duration::from_millis(200));
+    wait_until_it_reads(wait.recv().unwrap());
     drop(reader);
     drop(writer);
     thread.join().unwrap();
@@ -112,11 +125,13 @@ pub fn dup2_over_a_live_descriptor() {
 pub fn write_after_hand_over() {
     let file = memory();
     let number: RawFd = file.as_raw_fd();
+    let (written, wait) = std::sync::mpsc::channel();
     let owner = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(100));
+        wait.recv().unwrap();
         drop(file);
     });
     unsafe { libc::write(number, b"late".as_ptr().cast(), 4) };
+    written.send(()).unwrap();
     owner.join().unwrap();
 }
 
