@@ -187,6 +187,21 @@ impl<K: Readable> Read for &Checked<K> {
             checked_io::read_vectored(self.handle(), buffers)
         }
     }
+
+    /// As the trait's own, which would name a line of the standard library as the place of a rejected
+    /// read.
+    #[track_caller]
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => buffer = &mut buffer[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<K: Readable> Read for Checked<K> {
@@ -199,6 +214,11 @@ impl<K: Readable> Read for Checked<K> {
     #[track_caller]
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         (&*self).read_vectored(buffers)
+    }
+
+    #[track_caller]
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        (&*self).read_exact(buffer)
     }
 }
 
@@ -222,6 +242,21 @@ impl<K: Writable> Write for &Checked<K> {
         }
     }
 
+    /// As the trait's own, which would name a line of the standard library as the place of a rejected
+    /// write.
+    #[track_caller]
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Does nothing: nothing is buffered.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -238,6 +273,11 @@ impl<K: Writable> Write for Checked<K> {
     #[track_caller]
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         (&*self).write_vectored(buffers)
+    }
+
+    #[track_caller]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (&*self).write_all(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use echown::net::{File, Listener, PipeReader, PipeWriter, ReadHalf, Stream, WriteHalf};
-use echown::ownership::{ErrorKind, Half, Offer, Owned, Report, Resource};
+use echown::ownership::{Error, ErrorKind, Half, Offer, Owned, Report, Resource};
 use echown::test;
 
 use crate::common::{
@@ -311,4 +311,29 @@ fn one_owner_reads_and_writes_through_shared_references() {
         assert_eq!(child.join().expect("it owns nothing").expect("no error"), 4);
     });
     fixture.assert_clean();
+}
+
+#[test]
+fn a_rejected_write_all_or_read_exact_names_the_line_of_its_caller() {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (mut stream, mut peer) = fixture.connection();
+        let other = fixture.spawn("other", [], move || {
+            let first = line!() + 1;
+            let write = stream.write_all(b"mine").expect_err("another task owns it");
+            let read = stream.read_exact(&mut [0; 4]).expect_err("another task owns it");
+            for (error, line) in [(write, first), (read, first + 1)] {
+                let error = Error::in_io(&error).expect("the registry rejected it");
+                assert_eq!(error.kind(), ErrorKind::NotOwner);
+                assert_eq!((error.site().file(), error.site().line()), (file!(), line));
+            }
+            stream
+        });
+        drop(other.join().expect("a rejected call does not fail the task"));
+        assert_eq!(peer.read(&mut [0]).expect("it is connected"), 0);
+        let short = peer.read_exact(&mut [0; 4]).expect_err("the stream has ended");
+        assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    });
+    assert_eq!(fixture.codes(), ["not-owner"; 2]);
+    fixture.assert_all_closed();
 }
