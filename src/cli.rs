@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod client;
 mod explain;
+mod learn;
 mod log;
 mod log_arguments;
 mod output;
@@ -45,6 +46,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
+    Learn(learn::LearnArguments),
     Unchecked(unchecked::UncheckedArguments),
 }
 
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Learn(arguments) => learn::run(&arguments),
         Command::Unchecked(arguments) => unchecked::run(&arguments),
     }
 }

@@ -46,6 +46,10 @@
 // `docs/api.txt` lists what is `pub`.
 #![warn(unreachable_pub)]
 
+// The lessons' programs name this crate as their users do.
+#[cfg(feature = "cli")]
+extern crate self as echown;
+
 mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -56,6 +60,8 @@ pub mod faults;
 pub mod frame;
 #[cfg(feature = "macros")]
 mod harness;
+#[cfg(feature = "cli")]
+mod lessons;
 pub mod net;
 pub mod ownership;
 pub mod pool;

@@ -21,6 +21,7 @@ mod faults;
 mod formats;
 mod help;
 mod hostile;
+mod learn;
 mod lifecycle;
 mod limits;
 mod memory;

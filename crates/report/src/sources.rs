@@ -49,6 +49,12 @@ impl Sources {
         Sources { roots: roots(), read: Box::new(read), texts: Mutex::default() }
     }
 
+    /// These texts, by their paths as in sites, and no files: for programs whose sources are embedded.
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = (String, &'a str)>) -> Sources {
+        let known = texts.into_iter().map(|(path, text)| (path, Some(Arc::from(text))));
+        Sources { texts: Mutex::new(known.collect()), ..Sources::none() }
+    }
+
     /// No sources: reports name places but show no source lines.
     #[must_use]
     pub fn none() -> Sources {
@@ -205,6 +211,16 @@ mod tests {
         assert_eq!(looked, sources.roots.len());
         assert!(sources.find(Site::here()).is_none());
         assert_eq!(*reads.lock().unwrap(), looked);
+    }
+
+    #[test]
+    fn embedded_texts_are_found_and_no_file_is_read() {
+        let here = Site::here();
+        let text = "\n".repeat(here.line() as usize - 1) + &" ".repeat(here.column() as usize - 1);
+        let sources = Sources::of_texts([(here.file().to_owned(), &*(text + "embedded()"))]);
+        let (text, bytes) = sources.find(here).expect("it is embedded");
+        assert_eq!(&text[bytes], "embedded()");
+        assert!(sources.text("Cargo.toml").is_none());
     }
 
     #[test]

@@ -1,0 +1,16 @@
+//! The lessons of `echown learn`, in order, and how their programs are run.
+//!
+//! A lesson is a file and a folder of its name: its texts, its program with the bug (`broken.rs`) and
+//! the fixed one. The programs are compiled into this one, and are the exercises and solutions of the
+//! project that `echown learn init` writes. Each runs in a process of its own ([`run_here`]).
+#![allow(unreachable_pub, reason = "the programs are as a learner writes them")]
+
+mod give;
+mod runner;
+
+use echown_learn::Lesson;
+
+pub(crate) use runner::{Variant, run_here};
+
+/// All lessons.
+pub(crate) static LESSONS: &[Lesson] = &[give::LESSON];
