@@ -75,6 +75,7 @@ mod sync;
 mod sys;
 
 pub use check::{Check, check};
+pub use echown_events as events;
 pub use echown_report as report;
 #[cfg(feature = "macros")]
 pub use echown_test::__private::test_of_echown as test;

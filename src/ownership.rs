@@ -44,6 +44,7 @@ pub(crate) mod closing;
 mod current;
 mod custody;
 mod error;
+mod events;
 mod fd_table;
 #[cfg(all(test, not(echown_loom)))]
 mod fork_tests;
@@ -77,6 +78,7 @@ pub use echown_report::{
     SCHEMA_VERSION, Site, Snapshot, Suppression, TaskData, TaskId, TaskLabel, ViolationReport,
 };
 pub use error::{Error, ErrorKind, Refused};
+pub use events::Subscription;
 pub use give::Give;
 pub use half::Half;
 pub(crate) use half::HalfCell;

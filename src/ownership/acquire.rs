@@ -142,6 +142,7 @@ impl<T: Send + 'static> ResourceCell<T> {
                 return Err(Refused::new(error, value));
             }
         }
+        cell.record().publish_acquired(&me);
         let closed = {
             let mut account = me.account();
             let closed = Task::closed_reason(&account);

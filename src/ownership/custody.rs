@@ -8,6 +8,7 @@ use std::backtrace::Backtrace;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use echown_events::{ResourceName, What};
 use echown_report::{Event, Site, TaskLabel};
 use smallvec::SmallVec;
 
@@ -30,6 +31,20 @@ pub(crate) struct RecordedStep {
     pub(crate) at: Moment,
     /// Kernel id of the thread on which it happened.
     pub(crate) thread: u32,
+}
+
+impl RecordedStep {
+    /// The step as observers get it.
+    pub(crate) fn to_event(&self, resource: ResourceName) -> echown_events::Event {
+        let what = What::Step {
+            step: self.event,
+            resource,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            site: self.site,
+        };
+        echown_events::Event { time_ns: self.at.nanos(), thread: self.thread, what }
+    }
 }
 
 /// The bounded list of steps.

@@ -6,11 +6,14 @@ use std::collections::hash_map::Entry;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use echown_report::ResourceId;
 use once_cell::sync::Lazy;
 
 use super::int_map::{self, IntMap};
 use super::record::{Managed, Record, RecordedFd};
+use super::registry::Registry;
 use super::slot::SlotState;
+use crate::sys::fork;
 
 /// A registry's id and a number.
 type Key = (u64, RawFd);
@@ -59,6 +62,14 @@ pub(super) fn remove(record: &Record) {
     if table.get(&key).is_some_and(|held| held.record().id == record.id) {
         int_map::remove(&mut table, &key);
     }
+}
+
+/// The open resource with this id, if its number is in the table.
+pub(super) fn find(registry: &Registry, number: RawFd, id: ResourceId) -> Option<Arc<dyn Managed>> {
+    if fork::in_forked_child() {
+        return None;
+    }
+    lock().get(&(registry.id(), number)).filter(|held| held.record().id == id).cloned()
 }
 
 fn key(record: &Record, descriptor: RecordedFd) -> Key {

@@ -122,6 +122,8 @@ impl<T: AsFd + Into<OwnedFd> + Send + 'static> Owned<T> {
             return Err(Refused::new(error, Some(self)));
         }
         record.record_step(Event::Split, Some(&me), None, site);
+        reading.record.publish_acquired(&me);
+        writing.record.publish_acquired(&me);
         Ok((Half { handle: Handle::new(reading) }, Half { handle: Handle::new(writing) }))
     }
 }

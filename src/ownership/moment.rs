@@ -17,6 +17,11 @@ impl Moment {
         Moment(Instant::now().saturating_duration_since(first).as_nanos() as u64)
     }
 
+    /// Nanoseconds since the first moment.
+    pub(crate) fn nanos(self) -> u64 {
+        self.0
+    }
+
     /// Whole milliseconds since then.
     pub(crate) fn elapsed_ms(self) -> u64 {
         Duration::from_nanos(Moment::now().0.saturating_sub(self.0)).as_millis() as u64

@@ -8,6 +8,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use echown_events::{ResourceName, What};
 use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
 use echown_report::{Event, ResourceId, Site, TaskId, TaskLabel};
@@ -95,7 +96,7 @@ pub(super) struct RareHistory {
 }
 
 impl Record {
-    /// A record held by `owner`, with the first step of its custody.
+    /// A record held by `owner`, with the first step of its custody, which is not published yet.
     pub(crate) fn new(
         registry: Registry,
         kind: &'static str,
@@ -119,7 +120,8 @@ impl Record {
             timeouts: AtomicU8::new(timeouts(Direction::Both)),
             history: Mutex::default(),
         };
-        if let Some(step) = record.step(|| now, Event::Acquired, None, Some(owner), site) {
+        if record.keeps(Event::Acquired) {
+            let step = recorded_step(now, Event::Acquired, None, Some(owner), site);
             let backtrace = record.backtrace();
             // No other thread has the record yet.
             let history = record.history.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -249,7 +251,15 @@ impl Record {
         to: Option<&dyn Labelled>,
         site: Site,
     ) {
-        if let Some(step) = self.step(at, event, from, to, site) {
+        let (keeps, is_watched) = (self.keeps(event), self.registry.is_watched());
+        if !keeps && !is_watched {
+            return;
+        }
+        let step = recorded_step(at(), event, from, to, site);
+        if is_watched {
+            self.registry.publish(step.to_event(self.event_name()));
+        }
+        if keeps {
             let backtrace = self.backtrace();
             let custody = &mut self.history().custody;
             custody.push(step);
@@ -259,35 +269,44 @@ impl Record {
         }
     }
 
+    /// Publishes the acquisition, once the record can be found by its number.
+    pub(crate) fn publish_acquired(&self, owner: &dyn Labelled) {
+        if self.registry.is_watched() {
+            let at = self.created_at;
+            let step = recorded_step(at, Event::Acquired, None, Some(owner), self.acquired);
+            self.registry.publish(step.to_event(self.event_name()));
+        }
+    }
+
+    /// Publishes that it was shut down, because its owner was cancelled.
+    pub(crate) fn publish_cancelled(&self, owner: &dyn Labelled) {
+        if self.registry.is_watched() {
+            let (resource, owner) = (self.event_name(), owner.shared_label());
+            self.registry.publish_now(What::Cancelled { resource, owner });
+        }
+    }
+
+    /// What names it in an event.
+    pub(crate) fn event_name(&self) -> ResourceName {
+        let half = self.descriptor.and_then(|descriptor| direction_name(descriptor.direction));
+        ResourceName {
+            id: self.id,
+            kind: self.kind,
+            number: self.descriptor.map(|descriptor| descriptor.number.raw()),
+            half_of: self.half_of().zip(half),
+        }
+    }
+
     /// The backtrace of a step, at level `full`.
     #[inline]
     fn backtrace(&self) -> Option<Arc<Backtrace>> {
         (self.registry.level() == Level::Full).then(|| Backtrace::force_capture().into())
     }
 
-    /// A custody step, if this level keeps it.
+    /// Whether this level keeps a step in the custody.
     #[inline]
-    fn step(
-        &self,
-        at: impl FnOnce() -> Moment,
-        event: Event,
-        from: Option<&dyn Labelled>,
-        to: Option<&dyn Labelled>,
-        site: Site,
-    ) -> Option<RecordedStep> {
-        let level = self.registry.level();
-        if (level == Level::Off && !is_final(event)) || fork::in_forked_child() {
-            return None;
-        }
-        let at = at();
-        Some(RecordedStep {
-            event,
-            from: from.map(Labelled::shared_label),
-            to: to.map(Labelled::shared_label),
-            site,
-            at,
-            thread: crate::sys::thread::kernel_id(),
-        })
+    fn keeps(&self, event: Event) -> bool {
+        (self.registry.level() != Level::Off || is_final(event)) && !fork::in_forked_child()
     }
 
     /// The owner that `me` passes to the slot: its own id. In a forked child, where the registry is off,
@@ -333,6 +352,33 @@ impl Record {
 
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[inline]
+fn recorded_step(
+    at: Moment,
+    event: Event,
+    from: Option<&dyn Labelled>,
+    to: Option<&dyn Labelled>,
+    site: Site,
+) -> RecordedStep {
+    RecordedStep {
+        event,
+        from: from.map(Labelled::shared_label),
+        to: to.map(Labelled::shared_label),
+        site,
+        at,
+        thread: crate::sys::thread::kernel_id(),
+    }
+}
+
+/// The name of a half's direction.
+pub(super) fn direction_name(direction: Direction) -> Option<&'static str> {
+    match direction {
+        Direction::Both => None,
+        Direction::Read => Some("read"),
+        Direction::Write => Some("write"),
     }
 }
 

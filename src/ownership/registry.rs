@@ -11,8 +11,9 @@ use std::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use echown_events::{Queue, Subscribers, What};
 use echown_fd::escape;
 use echown_report::{
     Code, Declared, LeakReport, RegistrySummary, Report, ResourceData, SCHEMA_VERSION, Site,
@@ -21,6 +22,7 @@ use echown_report::{
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::graph::ReferenceGraph;
+use super::moment::Moment;
 use super::policy::{Level, Policy};
 use super::report_log::{self, ReportLog};
 use crate::faults::FaultInjector;
@@ -68,6 +70,7 @@ struct RegistryInner {
     must_fail: AtomicBool,
     /// Created when the first reference is recorded.
     references: OnceCell<Arc<ReferenceGraph>>,
+    subscribers: Subscribers,
 }
 
 type ReportSink = Box<dyn Fn(&Report) + Send + Sync>;
@@ -146,7 +149,10 @@ impl Registry {
         let (name, reason) = (escaped(name.into()), escaped(reason.into()));
         let declared = Declared { number, name, reason, site: Site::here() };
         if !fork::in_forked_child() {
-            guard(&self.0.declared).insert(number, declared);
+            guard(&self.0.declared).insert(number, declared.clone());
+            if self.is_watched() {
+                self.publish_now(What::Declared(declared.into()));
+            }
         }
     }
 
@@ -295,8 +301,12 @@ impl Registry {
             self.0.must_fail.store(true, Ordering::Relaxed);
         }
         self.count_reported(&report);
-        let kept = report_log::truncated(&report);
-        guard(&self.0.reports).push(kept);
+        let kept = Arc::new(report_log::truncated(&report));
+        let at = Moment::now();
+        guard(&self.0.reports).push(at, Arc::clone(&kept));
+        if self.is_watched() {
+            self.publish(event_at(at, What::Finding(kept)));
+        }
         match delivery {
             Some(_) => self.deliver_to_sink(&report),
             // Inside another delivery: only counted and kept, except for the last report before an abort.
@@ -350,6 +360,42 @@ impl Registry {
         *guard(&self.0.reported).entry(report.code()).or_default() += times;
     }
 
+    /// Whether events have an observer. Never in a forked child.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.0.subscribers.is_watched() && !fork::in_forked_child()
+    }
+
+    /// Pushes an event to the observers' queues. Neither waits nor takes a lock.
+    #[cold]
+    pub(crate) fn publish(&self, event: echown_events::Event) {
+        self.0.subscribers.publish(event);
+    }
+
+    /// [`publish`](Registry::publish) with the current time and thread.
+    #[cold]
+    pub(crate) fn publish_now(&self, what: What) {
+        self.publish(event_at(Moment::now(), what));
+    }
+
+    /// Adds or removes an observer's queue.
+    pub(super) fn observe(&self, queue: &Arc<Queue>, observes: bool) {
+        match observes {
+            true => self.0.subscribers.add(queue),
+            false => self.0.subscribers.remove(queue),
+        }
+    }
+
+    /// The kept reports, with their times.
+    pub(super) fn timed_reports(&self) -> Vec<(Moment, Arc<Report>)> {
+        guard(&self.0.reports).timed()
+    }
+
+    /// A reference that does not keep the registry alive.
+    pub(crate) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.0))
+    }
+
     /// The graph of recorded references, created if necessary.
     pub(crate) fn make_references(&self) -> Arc<ReferenceGraph> {
         Arc::clone(self.0.references.get_or_init(Arc::default))
@@ -359,6 +405,24 @@ impl Registry {
     pub(crate) fn references_if_any(&self) -> Option<&Arc<ReferenceGraph>> {
         self.0.references.get()
     }
+}
+
+/// A registry that is not kept alive.
+pub(crate) struct WeakRegistry(Weak<RegistryInner>);
+
+/// As for [`Registry`].
+impl UnwindSafe for WeakRegistry {}
+impl RefUnwindSafe for WeakRegistry {}
+
+impl WeakRegistry {
+    pub(crate) fn upgrade(&self) -> Option<Registry> {
+        self.0.upgrade().map(Registry)
+    }
+}
+
+fn event_at(at: Moment, what: What) -> echown_events::Event {
+    let thread = crate::sys::thread::kernel_id();
+    echown_events::Event { time_ns: at.nanos(), thread, what }
 }
 
 impl Default for Registry {

@@ -9,7 +9,9 @@
 //! Sizes are estimates: task names are shared and not counted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::moment::Moment;
 use echown_report::graph::EdgeData;
 use echown_report::{CustodyStep, Report, ResourceData, ViolationReport};
 
@@ -29,24 +31,29 @@ const MESSAGE_BYTES_MAX: usize = 16 << 10;
 /// Reports with their sizes, oldest first.
 #[derive(Default)]
 pub(crate) struct ReportLog {
-    reports: VecDeque<(usize, Report)>,
+    reports: VecDeque<(usize, Moment, Arc<Report>)>,
     bytes: usize,
 }
 
 impl ReportLog {
-    pub(crate) fn push(&mut self, report: Report) {
+    pub(crate) fn push(&mut self, at: Moment, report: Arc<Report>) {
         let size = size_of_report(&report);
-        self.reports.push_back((size, report));
+        self.reports.push_back((size, at, report));
         self.bytes += size;
         while self.reports.len() > REPORTS_KEPT
             || (self.bytes > BYTES_MAX && self.reports.len() > 1)
         {
-            self.bytes -= self.reports.pop_front().map_or(0, |(size, _)| size);
+            self.bytes -= self.reports.pop_front().map_or(0, |(size, ..)| size);
         }
     }
 
     pub(crate) fn reports(&self) -> Vec<Report> {
-        self.reports.iter().map(|(_, report)| report.clone()).collect()
+        self.reports.iter().map(|(.., report)| Report::clone(report)).collect()
+    }
+
+    /// The reports with the times at which they were made.
+    pub(crate) fn timed(&self) -> Vec<(Moment, Arc<Report>)> {
+        self.reports.iter().map(|(_, at, report)| (*at, Arc::clone(report))).collect()
     }
 }
 

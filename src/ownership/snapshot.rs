@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use echown_fd::fd::{Direction, FdAddresses};
+use echown_fd::fd::FdAddresses;
 use echown_report::{
     CustodyStep, RegistrySummary, ResourceData, ResourceId, SCHEMA_VERSION, Snapshot, TaskData,
 };
@@ -15,7 +15,7 @@ use echown_report::{
 use super::account::TaskPhase;
 use super::custody::Custody;
 use super::moment::Moment;
-use super::record::{Managed, Record};
+use super::record::{Managed, Record, direction_name};
 use super::registry::Registry;
 use super::slot::{PinPurpose, SlotState, Word};
 use super::task::{self, Task};
@@ -36,7 +36,7 @@ pub(super) fn of_record(record: &Record) -> ResourceData {
 }
 
 /// The addresses or path of a number, if `owner` still has it. The pin is held only for this.
-fn pinned_addresses_of(record: &Record, owner: u64) -> FdAddresses {
+pub(super) fn pinned_addresses_of(record: &Record, owner: u64) -> FdAddresses {
     let pin = record.slot.pin_guard(owner, PinPurpose::Inspect);
     pin.as_ref().map(|_| addresses_of(record)).unwrap_or_default()
 }
@@ -49,11 +49,7 @@ fn addresses_of(record: &Record) -> FdAddresses {
 fn describe(record: &Record, word: Word, addresses: FdAddresses, recorded: Moment) -> ResourceData {
     let custody = record.custody();
     let (bytes_in, bytes_out) = record.traffic();
-    let half = record.descriptor.and_then(|descriptor| match descriptor.direction {
-        Direction::Both => None,
-        Direction::Read => Some("read"),
-        Direction::Write => Some("write"),
-    });
+    let half = record.descriptor.and_then(|descriptor| direction_name(descriptor.direction));
     ResourceData {
         id: record.id,
         kind: record.kind,
@@ -123,11 +119,11 @@ impl Registry {
 const ATTEMPTS_MAX: u32 = 100;
 
 /// A task as recorded, with the resources on its account.
-struct RecordedTask {
-    task: Arc<Task>,
+pub(super) struct RecordedTask {
+    pub(super) task: Arc<Task>,
     phase: TaskPhase,
     cancelled: bool,
-    owned: Vec<(Arc<dyn Managed>, Word)>,
+    pub(super) owned: Vec<(Arc<dyn Managed>, Word)>,
 }
 
 /// Tasks and resources of the registry with this id.
@@ -137,7 +133,7 @@ fn take(registry: u64) -> (Vec<TaskData>, Vec<ResourceData>) {
 }
 
 /// Records the owners at one moment, and returns that moment, too.
-fn record_owners(registry: u64) -> (Vec<RecordedTask>, Moment) {
+pub(super) fn record_owners(registry: u64) -> (Vec<RecordedTask>, Moment) {
     let (mut all, mut made) = task::all();
     let mut attempts_left = ATTEMPTS_MAX;
     let accounts = loop {

@@ -15,6 +15,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError, Weak};
 
+use echown_events::What;
 use echown_fd::escape;
 use echown_report::{Site, TaskId, TaskLabel};
 use once_cell::sync::Lazy;
@@ -34,7 +35,7 @@ use super::error::{Error, ErrorData, ErrorKind};
 use super::int_map::{self, IntMap};
 use super::moment::Moment;
 use super::record::{Labelled, Managed};
-use super::registry::Registry;
+use super::registry::{Registry, WeakRegistry};
 use super::slot::OWNER_MAX;
 use crate::sync::{Mutex, lock};
 use crate::sys;
@@ -92,6 +93,8 @@ pub(crate) struct Task {
     registry_id: u64,
     /// The registry that it was started in; `None` for an adopted thread.
     home: Option<Registry>,
+    /// For an adopted thread: the registry that it used first.
+    adopted_for: Option<WeakRegistry>,
     /// The fork generation of the process that created it; see [`sys::fork`].
     generation: u32,
     created_at: Moment,
@@ -244,6 +247,9 @@ fn adopt_this_thread(registry: &Registry) -> Arc<Task> {
     CURRENT_ID.set(task.id.get());
     CURRENT.with(|current| current.replace(Some(Arc::clone(&task))));
     sys::thread_exit::at_thread_exit(end_of_thread);
+    if registry.is_watched() {
+        registry.publish_now(task.started());
+    }
     task
 }
 
@@ -306,6 +312,7 @@ impl Task {
             origin,
             registry_id: registry.map_or(0, Registry::id),
             home: registry.filter(|_| origin != Origin::Adopted).cloned(),
+            adopted_for: registry.filter(|_| origin == Origin::Adopted).map(Registry::downgrade),
             generation: sys::fork::generation(),
             created_at: Moment::now(),
             spawned,
@@ -390,6 +397,26 @@ impl Task {
         // ord: Acquire; partner: the Release in `hook_or_end`. A thread that sees the end also sees the
         // result that was stored before it.
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Publishes an event about this task to the observers of its registry.
+    fn publish(&self, what: impl FnOnce(&Task) -> What) {
+        let adopted_for = self.adopted_for.as_ref().and_then(WeakRegistry::upgrade);
+        if let Some(registry) = self.home.as_ref().or(adopted_for.as_ref())
+            && registry.is_watched()
+        {
+            registry.publish_now(what(self));
+        }
+    }
+
+    /// The event of its start.
+    pub(crate) fn started(&self) -> What {
+        What::TaskStarted {
+            task: Arc::clone(&self.label),
+            parent: self.parent().map(|parent| Arc::clone(&parent.label)),
+            thread_name: self.thread().map_or_else(|| "".into(), |(name, _)| name),
+            site: self.explicit_spawn_site(),
+        }
     }
 
     /// Holds the task's locks, for tests.

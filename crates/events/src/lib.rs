@@ -6,8 +6,14 @@
 //!                                                                │
 //!                                                             reader ──> timeline ──> picture
 //! ```
+mod encoder;
+mod event;
 pub mod line;
+mod queue;
 #[cfg(feature = "json")]
 pub mod reader;
 
+pub use encoder::{Addresses, Encoder, Program};
+pub use event::{Event, Outcome, ResourceName, What};
 pub use line::{Kind, Line, SCHEMA_VERSION, TaskName};
+pub use queue::{Queue, Subscribers};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use echown_events::Subscribers;
 use echown_report::{Report, Suppression};
 use once_cell::sync::OnceCell;
 
@@ -106,6 +107,7 @@ impl RegistryBuilder {
             reported: Default::default(),
             must_fail: AtomicBool::new(false),
             references: OnceCell::new(),
+            subscribers: Subscribers::default(),
         }))
     }
 }

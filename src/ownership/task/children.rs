@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use echown_events::What;
 use echown_fd::escape;
 use echown_report::{Event, Site, TaskId, TaskLabel};
 
@@ -18,7 +19,7 @@ use crate::ownership::account::{Account, TaskPhase};
 use crate::ownership::closing::{catch_panic, drop_catching, log_catching};
 use crate::ownership::error::Error;
 use crate::ownership::int_map::{self, IntMap};
-use crate::ownership::record::Record;
+use crate::ownership::record::{Labelled, Record};
 use crate::ownership::registry::Registry;
 use crate::ownership::slot::{PinGuard, PinPurpose};
 use crate::ownership::task::exit;
@@ -265,7 +266,11 @@ impl Task {
         // ord: Release; partner: `is_cancelled`. Under the lock, like the account's own flag, so that a
         // task that finds one of them set finds both.
         self.cancelled.store(true, Ordering::Release);
-        self.for_each_pinned(account, PinPurpose::Cancel, Record::shutdown);
+        self.publish(|task| What::TaskCancelled { task: task.shared_label() });
+        self.for_each_pinned(account, PinPurpose::Cancel, |record| {
+            record.publish_cancelled(self);
+            record.shutdown();
+        });
         self.notify();
         self.abandon();
         true
@@ -288,7 +293,7 @@ impl Task {
         &self,
         account: MutexGuard<'_, Account<Arc<dyn Managed>>>,
         purpose: PinPurpose,
-        act: fn(&Record),
+        act: impl Fn(&Record),
     ) {
         let me = self.id.get();
         let owned: Vec<Arc<dyn Managed>> = account.entries().cloned().collect();

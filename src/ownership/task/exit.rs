@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use echown_events::{Outcome, What};
 use echown_fd::escape;
 use echown_report::{Event, LeakReport, ResourceData, Site, TaskLabel};
 
@@ -27,7 +28,7 @@ use crate::ownership::closing::{
 };
 use crate::ownership::error::ErrorKind;
 use crate::ownership::promise::{Panic, TaskError, UnjoinedChildren};
-use crate::ownership::record::Managed;
+use crate::ownership::record::{Labelled, Managed};
 use crate::ownership::registry::Registry;
 use crate::ownership::slot::SlotState;
 use crate::ownership::task;
@@ -43,9 +44,15 @@ pub(crate) fn run<T, R>(
 ) -> R {
     let mut exit = TaskExit::of(task);
     let entered = task.enter();
+    task.publish(Task::started);
     let result = catch_unwind(AssertUnwindSafe(f));
     let outcome = end(task, &entered, result);
     exit.is_settled = true;
+    exit.outcome = match &outcome {
+        Err(TaskError::Panicked(_)) => Outcome::Panicked,
+        Err(TaskError::Cancelled) => Outcome::Cancelled,
+        Ok(_) | Err(_) => Outcome::Returned,
+    };
     deliver(outcome)
 }
 
@@ -54,11 +61,12 @@ struct TaskExit<'a> {
     task: &'a Arc<Task>,
     /// Whether everything that the task had was released.
     is_settled: bool,
+    outcome: Outcome,
 }
 
 impl TaskExit<'_> {
     fn of(task: &Arc<Task>) -> TaskExit<'_> {
-        TaskExit { task, is_settled: false }
+        TaskExit { task, is_settled: false, outcome: Outcome::Panicked }
     }
 }
 
@@ -77,7 +85,14 @@ impl Drop for TaskExit<'_> {
                 );
             }
         }
+        self.task.publish_end(self.outcome);
         self.task.finish();
+    }
+}
+
+impl Task {
+    fn publish_end(&self, outcome: Outcome) {
+        self.publish(|task| What::TaskEnded { task: task.shared_label(), outcome });
     }
 }
 
@@ -162,6 +177,7 @@ pub(crate) fn exit_unstarted(task: &Arc<Task>, job: impl Any) {
     settle(task, ExitKind::Abrupt);
     drop(entered);
     exit.is_settled = true;
+    exit.outcome = Outcome::Cancelled;
 }
 
 /// The exit of a thread that was not started as a task. It must neither panic nor wait.
@@ -184,6 +200,7 @@ pub(crate) fn exit_adopted_thread(task: &Arc<Task>) {
             || tracing::error!(%task, "the end of a thread failed: {}", escape::text(&panic)),
         );
     }
+    task.publish_end(Outcome::Returned);
     task.finish();
 }
 

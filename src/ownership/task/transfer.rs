@@ -89,7 +89,7 @@ pub(crate) fn return_all(
     }
     for (held, pending) in returned {
         held.record().record_step(Event::Returned, Some(child), Some(parent), site);
-        pending.carry_out(held);
+        pending.carry_out(held, parent);
     }
 }
 
@@ -121,10 +121,11 @@ impl<'a> PendingRequest<'a> {
     }
 
     /// Called without a lock: this makes a system call.
-    fn carry_out(self, held: &Arc<dyn Managed>) {
+    fn carry_out(self, held: &Arc<dyn Managed>, receiver: &Task) {
         match self {
             PendingRequest::Nothing => {}
             PendingRequest::Cancel(pin) => {
+                held.record().publish_cancelled(receiver);
                 held.record().shutdown();
                 drop(pin);
             }
@@ -170,7 +171,7 @@ pub(crate) fn transfer(me: &Arc<Task>, held: &Arc<dyn Managed>, site: Site) -> R
     match outcome {
         Ok(pending) => {
             record.record_step(Event::Transferred, Some(me), Some(&parent), site);
-            pending.carry_out(held);
+            pending.carry_out(held, &parent);
             Ok(())
         }
         Err(NotMoved::Refused(word)) => Err(record.refusal(word, me, site)),
