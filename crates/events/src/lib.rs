@@ -12,6 +12,10 @@ pub mod line;
 mod queue;
 #[cfg(feature = "json")]
 pub mod reader;
+#[cfg(test)]
+mod test_lines;
+pub mod text;
+pub mod timeline;
 
 pub use encoder::{Addresses, Encoder, Program};
 pub use event::{Event, Outcome, ResourceName, What};
