@@ -13,6 +13,7 @@ mod panic;
 mod parse;
 mod reports;
 mod serve;
+mod status_arguments;
 mod stderr_line;
 mod style;
 mod trace;

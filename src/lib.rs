@@ -50,6 +50,7 @@
 #[cfg(feature = "cli")]
 extern crate self as echown;
 
+mod bind;
 mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -71,6 +72,8 @@ pub mod server;
 mod signals;
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 mod stage;
+#[cfg(feature = "cli")]
+mod status;
 mod sync;
 mod sys;
 

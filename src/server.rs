@@ -30,12 +30,14 @@ use std::time::{Duration, Instant};
 
 use echown_limits::{Capacity, SystemLimits};
 
+use crate::bind::{Bound, SocketFile};
 use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
-use bind::{BoundAddress, SocketFile};
+use bind::BoundAddress;
+pub(crate) use capacity::Reserved;
 pub(crate) use end_counts::ConnectionCounts;
 pub use error::ServerError;
 use limiter::{ConnectionLimiter, LimitSource};
@@ -210,16 +212,32 @@ impl Server {
         settings: ServerSettings,
         handler: Arc<dyn Handler>,
     ) -> Result<Server, ServerError> {
+        Server::bind_reserving(registry, endpoints, settings, handler, Reserved::default())
+    }
+
+    /// [`bind`](Server::bind) in a program that needs more than the server while it serves.
+    ///
+    /// # Errors
+    /// See [`bind`](Server::bind).
+    #[track_caller]
+    pub(crate) fn bind_reserving(
+        registry: &Registry,
+        endpoints: &[Endpoint],
+        settings: ServerSettings,
+        handler: Arc<dyn Handler>,
+        reserved: Reserved,
+    ) -> Result<Server, ServerError> {
         let _entered = registry.enter();
         let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
-        capacity::check_descriptors(acceptors, settings.max_connections)
+        capacity::check_descriptors(acceptors, settings.max_connections, reserved)
             .map_err(ServerError::new)?;
         let mut bound = bind::open_all(endpoints, &settings)?;
         let tasks_per_connection = handler.tasks_per_connection();
-        let requirements = capacity::requirements(acceptors, &*handler);
+        let requirements = capacity::requirements(acceptors, &*handler, reserved);
         let reads_symbols =
             crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;
-        let capacity = SystemLimits::read(capacity::open_descriptors(), reads_symbols)
+        let open = capacity::open_descriptors() + reserved.descriptors;
+        let capacity = SystemLimits::read(open, reads_symbols)
             .capacity(settings.max_connections, requirements);
         if let Some(bytes) = capacity.shares.socket_buffer {
             for address in &mut bound {
@@ -252,6 +270,12 @@ impl Server {
     /// The addresses that the server listens on, numeric, in the order they were given.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         self.bound.iter().map(|address| address.name.as_str())
+    }
+
+    /// [`addresses`](Server::addresses), for the cause why another part of the program cannot listen.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn bound(&self) -> Vec<Bound<'_>> {
+        self.bound.iter().map(BoundAddress::bound).collect()
     }
 
     /// How many connections there can be at a time: the setting, or what the process limits of

@@ -14,6 +14,7 @@ use super::log;
 use super::log_arguments::{LogArguments, OutputFormat};
 use super::output::{Files, Output, Writers, documents};
 use super::reports::{ReportArguments, Reporting};
+use super::status_arguments::StatusArguments;
 use super::stderr_line::stderr_line;
 use super::style::{StyleArguments, StyleName};
 use super::units::{at_least_one, duration, one_of, timeout};
@@ -26,6 +27,7 @@ use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
 };
 use crate::signals::{SignalHandler, Signals};
+use crate::status::StatusServer;
 
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
@@ -109,6 +111,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     chaos: ChaosArguments,
+
+    #[command(flatten)]
+    status: StatusArguments,
 
     #[command(flatten)]
     log: LogArguments,
@@ -275,8 +280,12 @@ fn serve(
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
     let endpoints = arguments.endpoints();
-    let server = Server::bind(registry, &endpoints, arguments.settings(), Arc::clone(&style))
-        .map_err(|error| error.to_string())?;
+    let settings = arguments.settings();
+    let reserved = arguments.status.reserved();
+    let server =
+        Server::bind_reserving(registry, &endpoints, settings, Arc::clone(&style), reserved)
+            .map_err(|error| error.to_string())?;
+    let status = arguments.status.bind(registry, &server)?;
     let handler = Arc::new(ServeSignals {
         format: arguments.log.log_format,
         output: Arc::clone(output),
@@ -295,8 +304,19 @@ fn serve(
     for address in server.addresses() {
         stderr_line(format_args!("listening on {address}"));
     }
-    // The signal watcher may still have a signal to log, if the drain was quick.
-    server.serve_then(|| signals.stop()).map_err(|error| error.to_string())
+    let status = status.map(StatusServer::start).transpose()?;
+    if let Some(status) = &status {
+        stderr_line(format_args!("status on {}", status.url()));
+    }
+    let served = server.serve_then(|| {
+        // Last, so that viewers see the drain to its end.
+        if let Some(status) = status {
+            status.stop();
+        }
+        // The watcher may still have a signal to log, if the drain was quick.
+        signals.stop();
+    });
+    served.map_err(|error| error.to_string())
 }
 
 impl ServeArguments {

@@ -15,12 +15,23 @@ use crate::report::Plural;
 /// Threads that serve no client: main, signals, log, reports, and the idle threads of the pool.
 const OTHER_THREADS: usize = 8 + 2 * KEEP_IDLE_DEFAULT;
 
+/// What the program opens and starts in addition to the server, and not before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reserved {
+    pub(crate) descriptors: u64,
+    pub(crate) threads: usize,
+}
+
 /// The requirements of a handler's connections.
-pub(super) fn requirements(acceptors: usize, handler: &dyn Handler) -> Requirements {
+pub(super) fn requirements(
+    acceptors: usize,
+    handler: &dyn Handler,
+    reserved: Reserved,
+) -> Requirements {
     Requirements {
         tasks_per_connection: handler.tasks_per_connection(),
         acceptors,
-        other_threads: OTHER_THREADS,
+        other_threads: OTHER_THREADS + reserved.threads,
         stack_bytes: STACK_BYTES_DEFAULT as u64,
         own_bytes: handler.memory(),
         pooled_bytes: handler.pooled_memory(),
@@ -36,8 +47,12 @@ pub(super) fn open_descriptors() -> u64 {
 ///
 /// # Errors
 /// The limit is too low. The message contains the requirement and how to raise it.
-pub(super) fn check_descriptors(acceptors: usize, connections: usize) -> Result<(), String> {
-    let open = open_descriptors();
+pub(super) fn check_descriptors(
+    acceptors: usize,
+    connections: usize,
+    reserved: Reserved,
+) -> Result<(), String> {
+    let open = open_descriptors() + reserved.descriptors;
     match echown_limits::descriptors() {
         Some(limit) => check_limit(limit, open, acceptors, connections),
         None => Ok(()),
@@ -84,7 +99,7 @@ mod tests {
         let mut limits = SystemLimits::default();
         let mut capacity = |limit| {
             limits.descriptors = Some((limit, 8));
-            limits.capacity(2, requirements(1, &Plain))
+            limits.capacity(2, requirements(1, &Plain, Reserved::default()))
         };
         assert_eq!((capacity(26).connections, capacity(27).connections), (1, 2));
     }

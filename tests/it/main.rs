@@ -38,6 +38,7 @@ mod soaking;
 mod staged;
 mod staged_client;
 mod stalled;
+mod status;
 mod untrusted;
 
 /// A trace file that no other test uses.

@@ -10,21 +10,23 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{BoundAddress, identity, is_socket};
+use super::{Bound, identity, is_socket};
 use crate::net::Endpoint;
 
 /// The maximum length of a Unix socket's path, in bytes.
 const UNIX_PATH_MAX_BYTES: usize = 107;
 
-/// The advice to choose another address.
-const ANOTHER: &str = "choose another address with --listen";
-
-/// The cause of an error and the advice, as the end of a message. `addresses` are those that this
-/// server already listens on.
-pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> String {
+/// The cause of an error and the advice, as the end of a message. `bound` are the addresses that this
+/// program already listens on, and `option` is the one that has this endpoint as its value.
+pub(crate) fn cause(
+    endpoint: &Endpoint,
+    error: &io::Error,
+    bound: &[Bound<'_>],
+    option: &str,
+) -> String {
     let known = match endpoint {
-        Endpoint::Unix(path) => of_path(path, error, addresses),
-        Endpoint::Inet(_) | Endpoint::All(_) => of_inet(endpoint, error, addresses),
+        Endpoint::Unix(path) => of_path(path, error, bound, option),
+        Endpoint::Inet(_) | Endpoint::All(_) => of_inet(endpoint, error, bound, option),
     };
     known.unwrap_or_else(|| match Errno::from_io_error(error) {
         Some(Errno::MFILE) => {
@@ -36,62 +38,69 @@ pub(super) fn cause(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAd
         Some(Errno::NFILE) => "all descriptors of this system are in use; raise the limit with \
                                `sysctl fs.file-max`"
             .into(),
-        Some(Errno::PERM | Errno::ACCESS) => {
-            format!("forbidden by a rule of this system, such as a seccomp filter; {ANOTHER}")
-        }
+        Some(Errno::PERM | Errno::ACCESS) => format!(
+            "forbidden by a rule of this system, such as a seccomp filter; choose another address \
+             with {option}"
+        ),
         _ => error.to_string(),
     })
 }
 
-fn of_path(path: &Path, error: &io::Error, addresses: &[BoundAddress]) -> Option<String> {
-    const ANOTHER: &str = "choose another path with --listen";
+fn of_path(path: &Path, error: &io::Error, bound: &[Bound<'_>], option: &str) -> Option<String> {
+    let another = format!("choose another path with {option}");
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => {
             let this = identity(path);
-            let mut files = addresses.iter().filter_map(|address| address.path.as_ref());
+            let mut files = bound.iter().filter_map(|address| address.file);
             if this.is_some() && files.any(|file| file.identity == this) {
                 "listed twice; list each address once".into()
             } else if is_socket(path) {
-                format!("in use by another program; stop that program or {ANOTHER}")
+                format!("in use by another program; stop that program or {another}")
             } else {
-                format!("a file that is not a socket exists there; remove it or {ANOTHER}")
+                format!("a file that is not a socket exists there; remove it or {another}")
             }
         }
-        Errno::NOENT => format!("its directory does not exist; create it or {ANOTHER}"),
-        Errno::NOTDIR => format!("its parent is a file, not a directory; {ANOTHER}"),
-        Errno::ROFS => format!("its file system is read-only; {ANOTHER}"),
-        Errno::ACCESS => format!("its directory is not writable; {ANOTHER}"),
+        Errno::NOENT => format!("its directory does not exist; create it or {another}"),
+        Errno::NOTDIR => format!("its parent is a file, not a directory; {another}"),
+        Errno::ROFS => format!("its file system is read-only; {another}"),
+        Errno::ACCESS => format!("its directory is not writable; {another}"),
         Errno::NAMETOOLONG => {
             let bytes = path.as_os_str().as_bytes().len();
             format!(
-                "a path has at most {UNIX_PATH_MAX_BYTES} bytes, but this one has {bytes}; {ANOTHER}"
+                "a path has at most {UNIX_PATH_MAX_BYTES} bytes, but this one has {bytes}; {another}"
             )
         }
         _ => return None,
     })
 }
 
-fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -> Option<String> {
+fn of_inet(
+    endpoint: &Endpoint,
+    error: &io::Error,
+    bound: &[Bound<'_>],
+    option: &str,
+) -> Option<String> {
+    let another = format!("choose another address with {option}");
     let wanted = match endpoint {
         Endpoint::All(port) => vec![SocketAddr::from(([0, 0, 0, 0], *port))],
         _ => endpoint.resolve().unwrap_or_default(),
     };
     Some(match Errno::from_io_error(error)? {
-        Errno::ADDRINUSE => match addresses.iter().find(|address| overlaps(address, &wanted)) {
+        Errno::ADDRINUSE => match bound.iter().find(|address| overlaps(address, &wanted)) {
             Some(address) if wanted.iter().any(|it| it.to_string() == address.name) => {
                 "listed twice; list each address once".into()
             }
-            Some(BoundAddress { name, .. }) => {
+            Some(Bound { name, .. }) => {
                 format!(
                     "it overlaps with {name}, which this server also listens on; list only one of the two"
                 )
             }
-            None => format!("in use by another program; stop that program or {ANOTHER}"),
+            None => format!("in use by another program; stop that program or {another}"),
         },
         Errno::ADDRNOTAVAIL => "this machine does not have this address; `ip address` lists those \
                                 it has, `:PORT` listens on all"
             .into(),
-        Errno::AFNOSUPPORT => format!("this system has no IPv6; {ANOTHER}"),
+        Errno::AFNOSUPPORT => format!("this system has no IPv6; {another}"),
         Errno::NODEV => "this machine has no such network interface; `ip link` lists them".into(),
         Errno::INVAL if wanted.iter().any(needs_scope) => "a link-local address needs its network \
                                                            interface, as in `[fe80::1%eth0]:3000`; \
@@ -104,7 +113,7 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -
             }
             format!(
                 "ports below {privileged} need the capability CAP_NET_BIND_SERVICE; choose a higher \
-                 port with --listen"
+                 port with {option}"
             )
         }
         _ => return None,
@@ -112,7 +121,7 @@ fn of_inet(endpoint: &Endpoint, error: &io::Error, addresses: &[BoundAddress]) -
 }
 
 /// Whether one of `wanted` equals the bound address, or one of the two is the unspecified address.
-fn overlaps(address: &BoundAddress, wanted: &[SocketAddr]) -> bool {
+fn overlaps(address: &Bound<'_>, wanted: &[SocketAddr]) -> bool {
     let Ok(had) = address.name.parse::<SocketAddr>() else { return false };
     let is_all = |it: &SocketAddr| it.ip().is_unspecified();
     wanted

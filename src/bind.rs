@@ -1,0 +1,114 @@
+//! Listening on an endpoint: the listener, the file of a Unix socket, and the cause of a failure.
+//!
+//! The failure story: a server that was killed leaves the file of its Unix socket behind, and the next
+//! start fails. A file without a listener is replaced; one with a listener, or of another kind, is an
+//! error. The file is removed at exit, unless another program has created one at its path meanwhile.
+
+mod cause;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::net::{Endpoint, Listener, ListenerOptions};
+use crate::ownership;
+pub(crate) use cause::cause;
+
+/// An address that this program already listens on.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound<'a> {
+    /// The numeric address.
+    pub(crate) name: &'a str,
+    /// The Unix socket's file.
+    pub(crate) file: Option<&'a SocketFile>,
+}
+
+/// A Unix socket's file, which outlives the socket unless it is removed.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, because another program may have created a file at this path meanwhile.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> SocketFile {
+        SocketFile { path: path.into(), identity: identity(path) }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // It may already be gone.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Listens on an endpoint; a Unix socket also has a file.
+///
+/// # Errors
+/// Errors of the system calls and the registry; [`cause`] explains them.
+#[track_caller]
+pub(crate) fn listen(
+    endpoint: &Endpoint,
+    options: ListenerOptions,
+) -> io::Result<(Listener, Option<SocketFile>)> {
+    let listener = match endpoint {
+        Endpoint::Inet(_) => options.bind(&*endpoint.resolve()?)?,
+        // One socket for both versions of IP, independent of the system's default.
+        Endpoint::All(port) => {
+            match options.clone().dual_stack(true).bind((Ipv6Addr::UNSPECIFIED, *port)) {
+                Err(error) if is_without_ipv6(&error) => {
+                    options.bind((Ipv4Addr::UNSPECIFIED, *port))?
+                }
+                result => result?,
+            }
+        }
+        Endpoint::Unix(path) => {
+            let listener = match options.bind_unix(path) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+                    std::fs::remove_file(path)?;
+                    options.bind_unix(path)?
+                }
+                result => result?,
+            };
+            return Ok((listener, Some(SocketFile::new(path))));
+        }
+    };
+    Ok((listener, None))
+}
+
+/// Whether a path is a socket without a listener, left behind by a server that was killed.
+fn is_stale(path: &Path) -> bool {
+    is_socket(path) && is_rejected(path).unwrap_or(false)
+}
+
+/// Whether the kernel rejects a connection. Does not block: a running server whose queue is full
+/// causes `EAGAIN`.
+fn is_rejected(path: &Path) -> io::Result<bool> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let probe = ownership::own_fd(probe)?;
+    Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
+}
+
+/// Whether this system lacks IPv6 or has it disabled.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}

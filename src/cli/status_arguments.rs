@@ -1,0 +1,60 @@
+//! The options of the status server.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::units::escaped;
+use crate::net::Endpoint;
+use crate::ownership::Registry;
+use crate::server::{Reserved, Server};
+use crate::status::{self, HostName, Live, StatusServer};
+
+/// Options of the status server.
+#[derive(Args)]
+#[command(next_help_heading = "Status")]
+pub(super) struct StatusArguments {
+    /// Serve the state of the running server over HTTP at this address, which has the forms of
+    /// --listen, as in `127.0.0.1:3001` or `unix:/run/echown-status`: `/snapshot.json` lists all tasks
+    /// and open descriptors with their owners. It works while the server drains. Off by default. Only
+    /// a loopback address or a Unix socket: anyone who can connect can read the paths and the addresses
+    /// of peers. At most 8 clients at a time, in addition to --max-connections; a client that neither
+    /// sends its request nor reads for 5 s is disconnected. The line `status on URL` names the port.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) status: Option<Endpoint>,
+
+    /// A further name in the `Host` header of requests to --status, for a reverse proxy: without port;
+    /// repeatable. Other names than those of this machine are rejected, so that a page of another site
+    /// cannot read the status through a name that it lets resolve to this machine.
+    #[arg(long, value_name = "NAME", value_parser = host_name, requires = "status")]
+    pub(super) status_host: Vec<HostName>,
+}
+
+impl StatusArguments {
+    /// What the status server needs in addition to the echo server.
+    pub(super) fn reserved(&self) -> Reserved {
+        match self.status {
+            Some(_) => Reserved { descriptors: status::DESCRIPTORS, threads: status::THREADS },
+            None => Reserved::default(),
+        }
+    }
+
+    /// Listens on the address, if there is one.
+    ///
+    /// # Errors
+    /// The message for the user.
+    pub(super) fn bind(
+        &self,
+        registry: &Registry,
+        server: &Server,
+    ) -> Result<Option<StatusServer>, String> {
+        let Some(endpoint) = &self.status else { return Ok(None) };
+        let (hosts, bound) = (&self.status_host, server.bound());
+        let source = Arc::new(Live(registry.clone()));
+        StatusServer::bind(registry, endpoint, hosts, &bound, "--status", source).map(Some)
+    }
+}
+
+fn host_name(text: &str) -> Result<HostName, String> {
+    text.parse().map_err(escaped)
+}
