@@ -10,7 +10,7 @@ mod runner;
 
 use echown_learn::Lesson;
 
-pub(crate) use runner::{Variant, run_here};
+pub(crate) use runner::run_here;
 
 /// All lessons.
 pub(crate) static LESSONS: &[Lesson] = &[give::LESSON];

@@ -1,23 +1,39 @@
 //! `echown learn`: lessons about the ownership of descriptors.
 
-use std::io::{self, Write};
-use std::process::{Command, ExitCode};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
-use echown_learn::{Lesson, Run, text};
+use echown_learn::{Host, Lesson, ProgressFile, Run, Session, Variant, text};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{EXIT_FAILURE, EXIT_USAGE, fail};
-use crate::lessons::{LESSONS, Variant, run_here};
+use super::{EXIT_FAILURE, EXIT_USAGE, exit_code_of_print, fail};
+use crate::lessons::{LESSONS, run_here};
 
-/// Learn with real bugs who may close a descriptor: a story, a question, a program that runs, its
-/// report, and its fix.
+/// Learn from real bugs who closes a descriptor: a story, a question, a program that runs, its report,
+/// and its fix.
 ///
-/// Without a lesson, list them all.
+/// Without a lesson, list them and continue with the first that is not done. If the output is no
+/// terminal, the list or the lesson is printed without questions. Progress is kept in
+/// `$XDG_STATE_HOME/echown/learn.json` (default: `~/.local/state`).
 #[derive(Args)]
 pub(super) struct LearnArguments {
     /// The lesson: its name or its number.
     #[arg(value_name = "LESSON")]
     lesson: Option<String>,
+
+    /// Only list the lessons and the progress.
+    #[arg(long, conflicts_with = "lesson")]
+    list: bool,
+
+    /// Only show the programs and ask their questions. A lesson is done if the guess is right.
+    #[arg(long, conflicts_with_all = ["lesson", "list"])]
+    fast: bool,
+
+    /// Forget the progress.
+    #[arg(long, conflicts_with_all = ["lesson", "list", "fast"])]
+    reset: bool,
 
     /// Run a program of the lesson in this process, and print what was found as JSON.
     #[arg(long, hide = true, value_name = "PROGRAM", requires = "lesson", value_parser = ["broken", "fixed"])]
@@ -30,22 +46,39 @@ pub(super) struct LearnArguments {
 
 pub(super) fn run(arguments: &LearnArguments) -> ExitCode {
     if arguments.data {
-        return super::exit_code_of_print(print(&data()));
+        return exit_code_of_print(print(&data()));
     }
-    let Some(word) = &arguments.lesson else {
-        return super::exit_code_of_print(print(&list()));
+    let progress =
+        ProgressFile::below(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
+    if arguments.reset {
+        return reset(&progress);
+    }
+    let lesson = match arguments.lesson.as_deref().map(find) {
+        Some(None) => {
+            let word = arguments.lesson.as_deref().unwrap_or_default();
+            let message = format!("there is no lesson `{word}`; `echown learn --list` lists them");
+            return fail(message, EXIT_USAGE);
+        }
+        Some(index) => index,
+        None => None,
     };
-    let Some((number, lesson)) = find(word) else {
-        let message = format!("there is no lesson `{word}`; `echown learn` lists them");
-        return fail(message, EXIT_USAGE);
-    };
-    if let Some(program) = &arguments.program {
+    if let (Some(program), Some(index)) = (&arguments.program, lesson) {
         let variant = if program == "broken" { Variant::Broken } else { Variant::Fixed };
-        return run_and_exit(lesson, variant);
+        return run_and_exit(&LESSONS[index], variant);
     }
-    match whole(number, lesson) {
-        Ok(text) => super::exit_code_of_print(print(&text)),
-        Err(error) => fail(error, EXIT_FAILURE),
+    if io::stdin().is_terminal() && io::stdout().is_terminal() && !arguments.list {
+        return exit_code_of_print(converse(&progress, lesson, arguments.fast));
+    }
+    match lesson {
+        None => {
+            let (progress, warning) = progress.read();
+            let warning = warning.map(|warning| text::paragraph(&warning)).unwrap_or_default();
+            exit_code_of_print(print(&(warning + &text::list(LESSONS, &progress))))
+        }
+        Some(index) => match whole(index) {
+            Ok(text) => exit_code_of_print(print(&text)),
+            Err(error) => fail(error, EXIT_FAILURE),
+        },
     }
 }
 
@@ -55,74 +88,106 @@ fn print(text: &str) -> io::Result<()> {
     output.flush()
 }
 
+/// Shows lessons in a terminal until the reader leaves.
+fn converse(progress: &ProgressFile, lesson: Option<usize>, is_fast: bool) -> io::Result<()> {
+    let mut session = Session {
+        lessons: LESSONS,
+        host: &ThisProgram,
+        progress,
+        input: io::stdin().lock(),
+        output: anstream::stdout(),
+    };
+    match lesson {
+        Some(index) => session.from(index),
+        None if is_fast => session.fast(),
+        None => session.run(),
+    }
+}
+
+fn reset(progress: &ProgressFile) -> ExitCode {
+    match progress.reset() {
+        Ok(true) => exit_code_of_print(print("The progress is forgotten.\n")),
+        Ok(false) => exit_code_of_print(print("There was no progress.\n")),
+        Err(error) => {
+            let path = progress.path().unwrap_or("".as_ref()).display();
+            fail(format_args!("failed to remove {path}: {error}"), EXIT_FAILURE)
+        }
+    }
+}
+
 /// What each lesson promises, for the project's own tests.
 fn data() -> String {
-    let lesson = |(lesson, number): (&Lesson, usize)| {
+    let lesson = |(number, lesson): (usize, &Lesson)| {
         serde_json::json!({
             "number": number,
             "name": lesson.name,
+            "broken": lesson.broken.text,
+            "fixed": lesson.fixed.text,
             "finds": lesson.finds,
+            "is_recorded": lesson.recorded.is_some(),
             "test": { "name": lesson.test.name, "finds": lesson.test.finds },
         })
     };
-    let lessons: Vec<_> = LESSONS.iter().zip(1..).map(lesson).collect();
+    let lessons: Vec<_> = (1..).zip(LESSONS).map(lesson).collect();
     format!("{}\n", serde_json::Value::from(lessons))
 }
 
-fn list() -> String {
-    let width = LESSONS.iter().map(|lesson| lesson.name.len()).max().unwrap_or_default();
-    let line = |(lesson, number): (&Lesson, usize)| {
-        format!("{number:>2}  {:width$}  {}\n", lesson.name, lesson.title)
-    };
-    LESSONS.iter().zip(1..).map(line).collect()
-}
-
-/// A lesson and its number.
-fn find(word: &str) -> Option<(usize, &'static Lesson)> {
-    let mut numbered = (1..).zip(LESSONS);
-    numbered.find(|(number, lesson)| lesson.name == word || number.to_string() == word)
+/// The index of a lesson.
+fn find(word: &str) -> Option<usize> {
+    let is_meant =
+        |(number, lesson): (usize, &Lesson)| lesson.name == word || number.to_string() == word;
+    (1..).zip(LESSONS).position(is_meant)
 }
 
 /// All of a lesson, without questions to the reader.
-fn whole(number: usize, lesson: &Lesson) -> Result<String, String> {
-    let broken = run_apart(lesson, Variant::Broken)?;
-    let fixed = run_apart(lesson, Variant::Fixed)?;
-    let mut choices = text::question(&lesson.question);
-    choices.push('\n');
-    for index in 0..text::LETTERS.len() {
-        choices += &text::explanation(&lesson.question, index);
-    }
-    Ok([
-        text::headline(number, lesson),
-        text::story(lesson),
-        text::program(lesson),
-        choices,
-        text::run(&broken),
-        text::fix(lesson),
-        text::run(&fixed),
-        text::why(lesson),
-    ]
-    .join("\n"))
+fn whole(index: usize) -> Result<String, String> {
+    let lesson = &LESSONS[index];
+    let broken = ThisProgram.run(lesson, Variant::Broken)?;
+    let fixed = ThisProgram.run(lesson, Variant::Fixed)?;
+    Ok(text::whole(index + 1, lesson, &broken, &fixed))
 }
 
-/// Runs a program in a process of its own.
-fn run_apart(lesson: &Lesson, variant: Variant) -> Result<Run, String> {
-    let program = variant.file().trim_end_matches(".rs");
-    let failed = |error: &dyn std::fmt::Display| format!("failed to run the program: {error}");
-    let output = std::env::current_exe()
-        .and_then(|this| {
-            Command::new(this).args(["learn", lesson.name, "--program", program]).output()
-        })
-        .map_err(|error| failed(&error))?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| failed(&format!("{error}\n{}", String::from_utf8_lossy(&output.stderr))))
+/// Runs a lesson's programs by this program itself, in a process for each.
+struct ThisProgram;
+
+impl Host for ThisProgram {
+    fn run(&self, lesson: &'static Lesson, variant: Variant) -> Result<Run, String> {
+        let program = match variant {
+            Variant::Broken => "broken",
+            Variant::Fixed => "fixed",
+        };
+        run_apart(&["learn", lesson.name, "--program", program])
+            .map_err(|error| format!("failed to run the program: {error}"))
+    }
+}
+
+/// Starts this program again, in a process group of its own, and reads its one line. Then the whole
+/// group is killed: programs that a lesson started may wait for what never comes.
+fn run_apart(arguments: &[&str]) -> io::Result<Run> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    let mut line = String::new();
+    let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let read = BufReader::new(output).read_line(&mut line);
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // It may have ended.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let status = child.wait()?;
+    read?;
+    serde_json::from_str(&line).map_err(|error| io::Error::other(format!("{status}: {error}")))
 }
 
 /// Runs a program in this process and ends it, whatever still runs.
 fn run_and_exit(lesson: &'static Lesson, variant: Variant) -> ExitCode {
     let run = run_here(lesson, variant);
     let written = serde_json::to_string(&run).map_err(io::Error::from);
-    let written = written.and_then(|text| print(&text));
+    let written = written.and_then(|text| print(&(text + "\n")));
     // What still runs must not delay the end.
     std::process::exit(i32::from(written.is_err()))
 }

@@ -2,7 +2,9 @@
 
 use echown_learn::{Choice, Lesson, Program, Question, Source, Test};
 
+#[rustfmt::skip]
 mod broken;
+#[rustfmt::skip]
 mod fixed;
 
 pub(super) const LESSON: Lesson = Lesson {

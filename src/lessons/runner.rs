@@ -4,31 +4,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use echown_learn::{End, Finding, Lesson, Run};
+use echown_learn::{End, Finding, Lesson, Run, Variant};
 
-use crate::ownership::{Registry, Report, TaskError};
+use crate::ownership::{Registry, Report, TaskError, TaskLabel};
 use crate::pool::thread;
-use crate::report::{Colours, Sources};
+use crate::report::{Code, Colours, Sources};
 
 /// How long a program may run. Those that end do so within milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// One of the two programs of a lesson.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Variant {
-    /// The program with the bug.
-    Broken,
-    /// The program without it.
-    Fixed,
-}
-
-impl Variant {
-    /// The name of its file.
-    pub(crate) fn file(self) -> &'static str {
-        match self {
-            Variant::Broken => "broken.rs",
-            Variant::Fixed => "fixed.rs",
-        }
+/// The name of a program's file.
+fn file_of(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Broken => "broken.rs",
+        Variant::Fixed => "fixed.rs",
     }
 }
 
@@ -50,6 +39,7 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
     let entered = registry.enter();
     let promise = thread::spawn_named("main", [], move || run().map_err(|error| error.to_string()));
     drop(entered);
+    let mut unjoined = Vec::new();
     let (end, state) = match promise {
         Err(error) => (End::Failed(error.to_string()), None),
         Ok(promise) => match promise.wait_until(Instant::now() + TIME_LIMIT) {
@@ -59,27 +49,35 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
                 std::mem::forget(promise);
                 (End::Hung(TIME_LIMIT.as_secs()), Some(state))
             }
-            Ok(true) | Err(_) => (end(promise.join()), None),
+            Ok(true) | Err(_) => {
+                let outcome = promise.join();
+                if let Err(TaskError::UnjoinedChildren(left)) = &outcome {
+                    unjoined.extend(left.children.iter().map(unjoined_child));
+                }
+                (end(outcome), None)
+            }
         },
     };
     let place = place(lesson, variant);
-    let shown = |text: String| text.replace(&place, variant.file());
+    let shown = |text: String| text.replace(&place, file_of(variant));
     let sources = Sources::of_texts([(place.clone(), program.text)]);
     let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
     let finding = |report: &Report| Finding {
         code: report.code().to_string(),
         text: shown(report.render(&sources, Colours::Never)),
     };
+    let mut findings: Vec<Finding> = reports.iter().map(finding).collect();
+    findings.extend(unjoined);
     let end = match end {
         // The reports say the rest.
-        End::Failed(error) if !reports.is_empty() => {
+        End::Failed(error) if !findings.is_empty() => {
             End::Failed(error.lines().next().unwrap_or_default().to_owned())
         }
         End::Failed(error) => End::Failed(shown(error)),
         End::Panicked(message) => End::Panicked(shown(message)),
         End::Returned | End::Hung(_) => end,
     };
-    Run { end, findings: reports.iter().map(finding).collect(), state: state.map(shown) }
+    Run { end, findings, state: state.map(shown) }
 }
 
 fn end(outcome: Result<Result<(), String>, TaskError<Result<(), String>>>) -> End {
@@ -91,9 +89,17 @@ fn end(outcome: Result<Result<(), String>, TaskError<Result<(), String>>>) -> En
     }
 }
 
+/// The finding about a child that was left. Its task is all that is known of it.
+fn unjoined_child(task: &TaskLabel) -> Finding {
+    let code = Code::UnjoinedTask;
+    let help = code.explanation().help;
+    let text = format!("error[{code}]: left {task} unjoined\n   |\n   = help: {help}");
+    Finding { code: code.to_string(), text }
+}
+
 /// The path of a program as the compiler was given it, which is in its sites.
 fn place(lesson: &Lesson, variant: Variant) -> String {
     let folder = Path::new(file!()).parent().unwrap_or(Path::new(""));
     let folder = folder.join(lesson.name.replace('-', "_"));
-    folder.join(variant.file()).display().to_string()
+    folder.join(file_of(variant)).display().to_string()
 }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::listing::{Line, changed_lines, lines};
 use crate::markdown::{inline, to_plain};
+use crate::progress::{Progress, State};
+use crate::report;
 use crate::{End, Lesson, Question, Run};
 
 /// The width of all texts but reports, in columns.
@@ -81,20 +83,116 @@ fn hanging(label: &str, text: &str) -> String {
 pub fn run(run: &Run) -> String {
     let mut text = String::new();
     for finding in &run.findings {
-        let _ = writeln!(text, "{}\n", finding.text);
+        let _ = writeln!(text, "{}\n", report::wrapped(&finding.text, COLUMNS));
     }
     if let Some(state) = &run.state {
-        let _ = writeln!(text, "{state}\n");
+        let _ = writeln!(text, "{}\n", report::wrapped(state, COLUMNS));
     }
-    let end = match &run.end {
-        End::Returned => String::from("The program returned."),
-        End::Failed(error) => format!("The program returned an error: {error}"),
-        End::Panicked(message) => format!("The program panicked: {message}"),
-        End::Hung(seconds) => format!("The program still ran after {seconds} s and was killed."),
+    text += &match &run.end {
+        End::Returned if run.findings.is_empty() => {
+            paragraph("The program returned. Nothing was reported.")
+        }
+        End::Returned => paragraph("The program returned."),
+        End::Failed(error) => paragraph(&format!("The program returned an error: {error}")),
+        End::Panicked(message) => paragraph(&format!("The program panicked: {message}")),
+        End::Hung(seconds) => {
+            paragraph(&format!("The program still ran after {seconds} s and was killed."))
+        }
     };
-    let end = textwrap::fill(&end, textwrap::Options::new(COLUMNS).break_words(false));
-    let _ = writeln!(text, "{end}");
     text
+}
+
+/// The recorded output of the lesson's test, if there is one.
+#[must_use]
+pub fn recorded(lesson: &Lesson) -> Option<String> {
+    let recorded = lesson.recorded?;
+    let about = "The test of this lesson's exercise records system calls and shows more. Recorded \
+                 on x86-64 Linux, with symbols:";
+    Some(format!("{}\n{}\n", paragraph(about), report::wrapped(recorded, COLUMNS)))
+}
+
+/// A paragraph, wrapped.
+#[must_use]
+pub fn paragraph(text: &str) -> String {
+    textwrap::fill(text, textwrap::Options::new(COLUMNS).break_words(false)) + "\n"
+}
+
+/// The list of all lessons.
+#[must_use]
+pub fn list(lessons: &[Lesson], progress: &Progress) -> String {
+    let width = lessons.iter().map(|lesson| lesson.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for (number, lesson) in (1..).zip(lessons) {
+        let known = progress.of(lesson.name);
+        let mark = match known.map(|it| (it.state, it.first_guess_right)) {
+            Some((State::Done, Some(true))) => "done, first guess right",
+            Some((State::Done, _)) => "done",
+            Some((State::Skipped, _)) => "skipped",
+            Some((State::Begun, _)) => "begun",
+            None => "",
+        };
+        let line = format!("{number:>2}  {:width$}  {:38}  {mark}", lesson.name, lesson.title);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// Whether a lesson was read to its end.
+#[must_use]
+pub fn is_done(progress: &Progress, lesson: &Lesson) -> bool {
+    progress.of(lesson.name).is_some_and(|it| it.state == State::Done)
+}
+
+/// The index of the first lesson that is not done; those that were skipped come last.
+#[must_use]
+pub fn next(lessons: &[Lesson], progress: &Progress) -> Option<usize> {
+    let is_open = |lesson: &Lesson| !is_done(progress, lesson);
+    let is_skipped =
+        |lesson: &Lesson| progress.of(lesson.name).is_some_and(|it| it.state == State::Skipped);
+    let first = lessons.iter().position(|lesson| is_open(lesson) && !is_skipped(lesson));
+    first.or_else(|| lessons.iter().position(is_open))
+}
+
+/// What to do when all lessons are done.
+#[must_use]
+pub fn all_done() -> String {
+    paragraph(
+        "All lessons are done. Next: `echown learn init DIR` writes a project with an exercise for \
+         each of them, a test that fails until you have fixed the program. `echown learn LESSON` \
+         shows a lesson again, `echown learn --reset` forgets the progress.",
+    )
+}
+
+/// All of a lesson, for a reader who is not asked: an output that is no terminal.
+#[must_use]
+pub fn whole(number: usize, lesson: &Lesson, broken: &Run, fixed: &Run) -> String {
+    let explanations: String =
+        (0..LETTERS.len()).map(|index| explanation(&lesson.question, index)).collect();
+    let mut parts = vec![
+        headline(number, lesson),
+        story(lesson),
+        title("The program"),
+        program(lesson),
+        title("The question"),
+        question(&lesson.question),
+        explanations,
+        title("The run"),
+        run(broken),
+    ];
+    parts.extend(recorded(lesson));
+    parts.extend([
+        title("The fixed program"),
+        fix(lesson),
+        title("The run of the fixed program"),
+        run(fixed),
+        title("Why"),
+        why(lesson),
+    ]);
+    parts.join("\n")
+}
+
+fn title(title: &str) -> String {
+    format!("{title}\n{}\n", "-".repeat(title.chars().count()))
 }
 
 /// Why the compiler accepts the bug.

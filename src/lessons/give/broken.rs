@@ -15,7 +15,9 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let socket = Arc::new(socket);
     clients.push(Arc::clone(&socket));
     let session =
-        pool.spawn_named("session", [socket.resource()], move || (&*socket).write_all(b"hello"))?;
+        pool.spawn_named("session", [socket.resource()], move || {
+            (&*socket).write_all(b"hello")
+        })?;
     session.join()??;
 
     let mut greeting = String::new();

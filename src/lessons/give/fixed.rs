@@ -13,7 +13,9 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let (socket, mut client) = Stream::pair()?;
     clients.push(socket.id());
     let session =
-        pool.spawn_named_with("session", socket, |mut socket| socket.write_all(b"hello"))?;
+        pool.spawn_named_with("session", socket, |mut socket| {
+            socket.write_all(b"hello")
+        })?;
     session.join()??;
 
     let mut greeting = String::new();
