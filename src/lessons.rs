@@ -5,6 +5,7 @@
 //! project that `echown learn init` writes. Each runs in a process of its own ([`run_here`]).
 #![allow(unreachable_pub, reason = "the programs are as a learner writes them")]
 
+mod eof;
 mod give;
 mod runner;
 
@@ -13,4 +14,4 @@ use echown_learn::Lesson;
 pub(crate) use runner::run_here;
 
 /// All lessons.
-pub(crate) static LESSONS: &[Lesson] = &[give::LESSON];
+pub(crate) static LESSONS: &[Lesson] = &[give::LESSON, eof::LESSON];
