@@ -7,6 +7,7 @@
 
 mod eof;
 mod give;
+mod idle_client;
 mod runner;
 
 use echown_learn::Lesson;
@@ -14,4 +15,4 @@ use echown_learn::Lesson;
 pub(crate) use runner::run_here;
 
 /// All lessons.
-pub(crate) static LESSONS: &[Lesson] = &[give::LESSON, eof::LESSON];
+pub(crate) static LESSONS: &[Lesson] = &[give::LESSON, eof::LESSON, idle_client::LESSON];
