@@ -8,6 +8,7 @@
 mod eof;
 mod give;
 mod idle_client;
+mod reused_number;
 mod runner;
 
 use echown_learn::Lesson;
@@ -15,4 +16,5 @@ use echown_learn::Lesson;
 pub(crate) use runner::run_here;
 
 /// All lessons.
-pub(crate) static LESSONS: &[Lesson] = &[give::LESSON, eof::LESSON, idle_client::LESSON];
+pub(crate) static LESSONS: &[Lesson] =
+    &[give::LESSON, eof::LESSON, idle_client::LESSON, reused_number::LESSON];
