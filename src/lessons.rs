@@ -10,6 +10,7 @@ mod give;
 mod idle_client;
 mod reused_number;
 mod runner;
+mod transfer;
 
 use echown_learn::Lesson;
 
@@ -17,4 +18,4 @@ pub(crate) use runner::run_here;
 
 /// All lessons.
 pub(crate) static LESSONS: &[Lesson] =
-    &[give::LESSON, eof::LESSON, idle_client::LESSON, reused_number::LESSON];
+    &[give::LESSON, eof::LESSON, idle_client::LESSON, reused_number::LESSON, transfer::LESSON];
