@@ -8,6 +8,7 @@
 mod eof;
 mod give;
 mod idle_client;
+mod offer;
 mod reused_number;
 mod runner;
 mod transfer;
@@ -17,5 +18,11 @@ use echown_learn::Lesson;
 pub(crate) use runner::run_here;
 
 /// All lessons.
-pub(crate) static LESSONS: &[Lesson] =
-    &[give::LESSON, eof::LESSON, idle_client::LESSON, reused_number::LESSON, transfer::LESSON];
+pub(crate) static LESSONS: &[Lesson] = &[
+    give::LESSON,
+    eof::LESSON,
+    idle_client::LESSON,
+    reused_number::LESSON,
+    transfer::LESSON,
+    offer::LESSON,
+];
