@@ -11,6 +11,7 @@ mod idle_client;
 mod offer;
 mod reused_number;
 mod runner;
+mod split;
 mod transfer;
 
 use echown_learn::Lesson;
@@ -25,4 +26,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     reused_number::LESSON,
     transfer::LESSON,
     offer::LESSON,
+    split::LESSON,
 ];
