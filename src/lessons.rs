@@ -5,6 +5,7 @@
 //! project that `echown learn init` writes. Each runs in a process of its own ([`run_here`]).
 #![allow(unreachable_pub, reason = "the programs are as a learner writes them")]
 
+mod cycle;
 mod eof;
 mod give;
 mod idle_client;
@@ -27,4 +28,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     transfer::LESSON,
     offer::LESSON,
     split::LESSON,
+    cycle::LESSON,
 ];
