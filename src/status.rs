@@ -16,6 +16,7 @@
 //! | `acceptor.rs` | the accept loop and the limit of clients |
 //! | `client.rs` | one client: request, response, end |
 //! | `request.rs`, `response.rs` | the two heads |
+//! | `page.rs`, `page/` | the page: one document with its scripts and styles |
 //! | `send.rs` | sending in bounded time |
 //! | `source.rs` | what is shown |
 //!
@@ -32,6 +33,7 @@
 mod acceptor;
 mod access;
 mod client;
+mod page;
 mod request;
 mod response;
 mod send;

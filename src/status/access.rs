@@ -28,6 +28,7 @@ use crate::net::Endpoint;
 /// What the status server serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
+    Page,
     Snapshot,
 }
 
@@ -41,16 +42,18 @@ pub(super) enum Reach {
 }
 
 impl Resource {
-    pub(super) const ALL: [Resource; 1] = [Resource::Snapshot];
+    pub(super) const ALL: [Resource; 2] = [Resource::Page, Resource::Snapshot];
 
     pub(super) fn path(self) -> &'static str {
         match self {
+            Resource::Page => "/",
             Resource::Snapshot => "/snapshot.json",
         }
     }
 
     pub(super) fn what(self) -> &'static str {
         match self {
+            Resource::Page => "who owns what, in a browser",
             Resource::Snapshot => "tasks and open descriptors right now, as JSON",
         }
     }
@@ -59,7 +62,7 @@ impl Resource {
     pub(super) fn is_served_at(self, reach: Reach) -> bool {
         match self {
             // Paths, addresses of peers, names and places of the program.
-            Resource::Snapshot => reach == Reach::Machine,
+            Resource::Page | Resource::Snapshot => reach == Reach::Machine,
         }
     }
 }
@@ -193,7 +196,8 @@ pub(super) fn check(request: &Request, hosts: &Hosts, reach: Reach) -> Result<Re
     // `none`: typed, or a bookmark.
     let is_own =
         request.fetch_site.as_deref().is_none_or(|site| ["same-origin", "none"].contains(&site));
-    if is_own { Ok(resource) } else { Err(Denied::OtherSite) }
+    // The page itself says nothing; what it shows, it asks for as its own.
+    if is_own || resource == Resource::Page { Ok(resource) } else { Err(Denied::OtherSite) }
 }
 
 #[cfg(test)]
@@ -293,6 +297,7 @@ mod tests {
         assert_eq!(request("GET", "/snapshot.json", "localhost", site), Err(Denied::OtherSite));
         let sibling = Some("same-site");
         assert_eq!(request("GET", "/snapshot.json", "localhost", sibling), Err(Denied::OtherSite));
+        assert_eq!(request("GET", "/", "localhost", site), Ok(Resource::Page));
         for own in [None, Some("none"), Some("same-origin")] {
             let served = request("HEAD", "/snapshot.json", "localhost", own);
             assert_eq!(served, Ok(Resource::Snapshot));

@@ -20,6 +20,7 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
     let body = if request.method == "HEAD" { Body::Omitted } else { Body::Sent };
     let response = match access::check(&request, &shared.hosts, shared.reach) {
         Err(denied) => Response::to_denied(denied, &request, &shared.url, shared.reach),
+        Ok(Resource::Page) => Response::page(),
         Ok(Resource::Snapshot) => Response::ok("application/json", shared.source.snapshot()),
     };
     respond(stream, &response, body)

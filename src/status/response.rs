@@ -7,7 +7,7 @@ use echown_fd::escape;
 
 use super::access::{Denied, Reach, Resource};
 use super::request::{HEAD_BYTES_MAX, HEAD_TIME, Request, RequestError};
-use super::{BUSY_RETRY, CLIENTS_MAX};
+use super::{BUSY_RETRY, CLIENTS_MAX, page};
 
 /// The maximum length of a request's text in a response, in characters.
 const QUOTED_MAX: usize = 100;
@@ -69,6 +69,11 @@ pub(super) struct Response {
 impl Response {
     pub(super) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Response {
         Response { head: Head::ok(content_type), body: body.into() }
+    }
+
+    pub(super) fn page() -> Response {
+        Response::ok("text/html; charset=utf-8", page::document())
+            .with("Content-Security-Policy", page::content_security_policy())
     }
 
     /// An error, with a text for people.

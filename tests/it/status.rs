@@ -166,6 +166,21 @@ fn a_page_of_another_site_gets_nothing() {
 }
 
 #[test]
+fn the_page_is_one_document_that_may_load_only_its_own_parts() {
+    let (_server, status) = start(&[]);
+    let page = get(status, "/");
+    assert_eq!(page.code, 200);
+    assert!(page.body.starts_with("<!DOCTYPE html>"), "{}", page.body);
+    assert!(page.body.trim_end().ends_with("</html>"));
+    let policy = page.field("content-security-policy").expect("it has a policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+    // A link on another site may lead to it.
+    let link = "GET / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n";
+    assert_eq!(send(status, link.as_bytes()).code, 200);
+}
+
+#[test]
 fn an_unknown_path_gets_the_list_of_what_exists() {
     let (_server, status) = start(&[]);
     for target in ["/missing", "/snapshot.json/", "/..%2f", "*", "/snapshot"] {

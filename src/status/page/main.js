@@ -1,0 +1,271 @@
+// The page: puts the parts together, and draws frames.
+//
+// `window.echown` is for tests: `received` events (without recorder lines), of which `replayed` at
+// the start, `repeated` after a reconnect, and `unread` (too many for this page); `drawn` events are
+// in the model and a frame was drawn since; `lost` events were reported as lost. `frames` are the
+// durations of the last frames in milliseconds, `longTasks` those of tasks above 50 ms.
+
+const KEPT_STEPS = 200000;
+const PANELS_MS = 500;
+const SNAPSHOT_MS = 2000;
+const KEPT_FRAMES = 4096;
+
+class App {
+  constructor() {
+    this.model = new Model(KEPT_STEPS);
+    this.palette = new Palette();
+    this.filter = new Filter();
+    this.selection = { resource: null, task: null };
+    this.feed = new Feed(this.model, () => this.feedChanged(), () => this.lostEvents());
+    this.view = new View(this.feed, this.model);
+    this.panels = new Panels(this);
+    this.timeline = new Timeline(this);
+    this.details = new Details(this);
+    this.controls = new Controls(this);
+    this.legend = new Legend(this);
+    this.frameAsked = false;
+    this.frameAt = null;
+    this.panelsAt = -Infinity;
+    this.nextPart = 0;
+    this.isChanged = true;
+    this.snapshotAt = -Infinity;
+    this.isAsking = false;
+    this.doubts = null;
+    this.counters = { received: 0, replayed: 0, repeated: 0, unread: 0, drawn: 0, lost: 0, kept: 0, frames: [], longTasks: [] };
+    window.echown = this.counters;
+    this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
+    this.palette.dark.addEventListener("change", () => this.themeChanged());
+    document.addEventListener("visibilitychange", () => this.wake());
+    if (window.PerformanceObserver && PerformanceObserver.supportedEntryTypes.includes("longtask")) {
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) this.counters.longTasks.push(entry.duration);
+        this.counters.longTasks.splice(0, this.counters.longTasks.length - KEPT_FRAMES);
+      }).observe({ type: "longtask" });
+    }
+  }
+
+  start() {
+    this.feed.start();
+    setInterval(() => this.tick(), 500);
+    this.wake();
+  }
+
+  /** Something that a user did: shown at once. */
+  changed() {
+    this.isChanged = true;
+    this.wake();
+  }
+
+  wake() {
+    if (this.frameAsked) return;
+    this.frameAsked = true;
+    requestAnimationFrame((time) => this.frame(time));
+  }
+
+  frame(time) {
+    this.frameAsked = false;
+    const elapsed = this.frameAt === null ? 0 : time - this.frameAt;
+    this.frameAt = time;
+    if (elapsed > 0) {
+      this.counters.frames.push(elapsed);
+      if (this.counters.frames.length > KEPT_FRAMES * 2) this.counters.frames.splice(0, KEPT_FRAMES);
+    }
+    const { feed, view } = this;
+    view.advance(elapsed);
+    this.timeline.draw(time);
+    this.count();
+    this.updatePanels(time);
+    const moves = view.playing !== null || (feed.isLive && view.isFollowing && !this.quiet.matches);
+    if (moves || feed.queue.length > 0) this.wake();
+    else this.frameAt = null;
+  }
+
+  count() {
+    const { counters, feed } = this;
+    const { received, replayed, repeated, unread, lost, applied } = feed.counters;
+    Object.assign(counters, { received, replayed, repeated, unread, lost, drawn: applied, kept: this.model.steps, state: feed.state });
+  }
+
+  /** All at once after an action; otherwise one part for each frame. */
+  updatePanels(time) {
+    const parts = [
+      () => this.controls.update(), () => this.panels.updatePart(0), () => this.panels.updatePart(1),
+      () => this.panels.updatePart(2), () => this.details.update(), () => this.controls.overview(time),
+    ];
+    if (this.isChanged) {
+      this.isChanged = false;
+      this.panelsAt = time;
+      this.nextPart = parts.length;
+      for (const part of parts) part();
+      return;
+    }
+    if (this.nextPart >= parts.length) {
+      if (time - this.panelsAt < PANELS_MS) return;
+      this.panelsAt = time;
+      this.nextPart = 0;
+    }
+    parts[this.nextPart]();
+    this.nextPart += 1;
+    if (this.nextPart < parts.length) this.wake();
+  }
+
+  tick() {
+    const key = [this.model.version, this.view.moment, this.feed.state].join();
+    if (key !== this.tickKey || this.feed.isLive) this.wake();
+    this.tickKey = key;
+    if (document.visibilityState !== "visible" || !this.feed.isLive) return;
+    const now = performance.now();
+    const wanted = this.view.isFollowing || this.doubts !== null;
+    if (wanted && now - this.snapshotAt >= SNAPSHOT_MS) this.ask(now);
+  }
+
+  async ask(now) {
+    if (this.isAsking) return;
+    this.isAsking = true;
+    this.snapshotAt = now;
+    try {
+      const suspects = this.doubts === null ? null : this.suspectsNow();
+      const answer = await fetch("/snapshot.json", { cache: "no-store" });
+      if (answer.ok) {
+        const snapshot = await answer.json();
+        this.panels.take(snapshot);
+        if (suspects) this.judge(suspects, snapshot);
+        this.changed();
+      }
+    } catch {
+      // The server is ending, or the connection is lost: the event source says so.
+    } finally {
+      this.isAsking = false;
+    }
+  }
+
+  lostEvents() {
+    this.doubts = { until: null };
+    this.wake();
+  }
+
+  /** What is open here before the snapshot is made. */
+  suspectsNow() {
+    this.doubts = null;
+    return [...this.model.open].filter((it) => it.process === this.model.process).map((resource) => ({ resource, steps: resource.steps.length }));
+  }
+
+  /** After lost events: what the registry no longer has, and what says nothing for a while, ended. */
+  judge(suspects, snapshot) {
+    const open = new Set(snapshot.resources.map((it) => it.id));
+    const gone = suspects.filter((it) => !open.has(it.resource.id));
+    if (gone.length === 0) return;
+    setTimeout(() => {
+      for (const { resource, steps } of gone) {
+        if (resource.end === null && resource.steps.length === steps) this.model.endUnseen(resource, resource.steps[steps - 1].time);
+      }
+      this.changed();
+    }, 1500);
+  }
+
+  feedChanged() {
+    const { feed, model, view } = this;
+    if (model.header) setText(byId("program"), visible(model.header.program || "") + (model.header.process ? " (" + model.header.process + ")" : ""));
+    if (feed.state === "recording") this.showRecording();
+    if (feed.state === "live" && view.isFollowing) view.end = view.position(feed.now());
+    this.changed();
+  }
+
+  /** A recording is shown as a whole; it plays in about ten seconds. */
+  showRecording() {
+    const { view, model } = this;
+    const length = (model.last || 0) - (model.first || 0);
+    const speeds = [...byId("speed").options].map((it) => Number(it.value));
+    view.speed = speeds.find((it) => length / 1e9 / it >= 8) || speeds[speeds.length - 1];
+    byId("speed").value = String(view.speed);
+    view.moment = null;
+    view.fit();
+  }
+
+  fit() {
+    if (this.view.isFollowing && this.feed.isLive) this.view.span = Math.max(1e6, this.feed.now() - this.view.first()) * 1.03;
+    else this.view.fit();
+    this.view.version += 1;
+  }
+
+  themeChanged() {
+    this.timeline.drawing.readTheme();
+    this.timeline.drawn = "";
+    this.legend.draw();
+    this.controls.overviewAt = -Infinity;
+    this.changed();
+  }
+
+  goTo(time) {
+    this.view.goTo(time);
+    this.changed();
+  }
+
+  select(resource, reveal) {
+    this.selection = { resource, task: null };
+    if (reveal) this.timeline.revealResource(resource);
+    this.changed();
+  }
+
+  selectTask(task) {
+    this.selection = { resource: null, task };
+    this.changed();
+  }
+
+  /** Returns whether something was selected. */
+  unselect() {
+    const was = this.selection.resource !== null || this.selection.task !== null;
+    this.selection = { resource: null, task: null };
+    this.changed();
+    return was;
+  }
+
+  filterRole(role) {
+    this.filter.role = role;
+    this.filter.version += 1;
+    byId("filter-task").value = role;
+    this.changed();
+  }
+
+  filterText(text) {
+    byId("filter").value = text;
+    this.filter.setText(text);
+    this.changed();
+  }
+
+  openReport(finding) {
+    this.details.report(finding);
+  }
+
+  /** To the next or previous step of these lanes, or of all that match the filter. */
+  step(direction, lanes) {
+    const now = this.view.now();
+    let best = null;
+    for (const resource of this.model.resources.values()) {
+      const lane = resource.lane;
+      if (lanes ? !lanes.includes(lane) : !this.filter.isEmpty && !this.filter.matches(resource)) continue;
+      const at = stepAt(resource, now);
+      let next = direction > 0 ? at + 1 : at;
+      while (direction < 0 && next >= 0 && resource.steps[next].time >= now) next -= 1;
+      const step = resource.steps[next];
+      if (!step) continue;
+      if (best === null || (direction > 0 ? step.time < best : step.time > best)) best = step.time;
+    }
+    if (best !== null) this.goTo(best);
+    else this.view.pause();
+  }
+
+  /** The newest step at the shown moment. */
+  lastStep() {
+    const now = this.view.now();
+    let best = null;
+    for (const resource of this.model.resources.values()) {
+      if (resource.start > now || (!this.filter.isEmpty && !this.filter.matches(resource))) continue;
+      const step = resource.steps[stepAt(resource, now)];
+      if (step && (best === null || step.time > best.step.time)) best = { resource, step };
+    }
+    return best;
+  }
+}
+
+new App().start();

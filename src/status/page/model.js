@@ -1,0 +1,392 @@
+// The model: tasks, resources with their steps, findings, and gaps, built from lines of the schema.
+//
+// It keeps the newest steps. Resources that have ended go first, oldest end first, with all their
+// steps; the middle steps of a resource that stays open go next.
+
+const FINAL = new Set(["disowned", "released", "dropped", "finalized"]);
+const MOVES = new Set(["acquired", "given", "transferred", "claimed", "inherited", "returned", "rejoined"]);
+const STEPS = new Set([...FINAL, ...MOVES, "offered", "split", "replaced", "cancelled"]);
+const KEPT_FINDINGS = 2000;
+const KEPT_GAPS = 500;
+const KEPT_TASKS = 20000;
+const KEPT_STEPS_OF_ONE = 64;
+
+class Model {
+  constructor(limit) {
+    this.limit = limit;
+    this.clear();
+  }
+
+  clear() {
+    this.header = null;
+    this.process = null;
+    this.tasks = new Map();
+    this.endedTasks = [];
+    this.resources = new Map();
+    this.open = new Set();
+    this.orphans = new Map();
+    this.ended = [];
+    this.endedFrom = 0;
+    this.lanes = new Lanes();
+    this.findings = [];
+    this.findingCount = 0;
+    this.gaps = [];
+    this.declared = [];
+    this.steps = 0;
+    this.forgotten = 0;
+    this.lost = 0;
+    this.first = null;
+    this.last = null;
+    this.version = 0;
+    this.replaying = null;
+  }
+
+  key(process, id) {
+    return process === this.process || process === undefined ? id : process + ":" + id;
+  }
+
+  /** Applies one line. Returns `false` if it repeats what is known. */
+  apply(line) {
+    this.version += 1;
+    const event = line.event;
+    if (STEPS.has(event)) {
+      if (line.replayed && this.replaying) this.replaying.add(this.key(line.process, line.resource));
+      return this.step(line);
+    }
+    switch (event) {
+      case "recording":
+        this.begin(line);
+        return true;
+      case "task_started":
+        return this.taskStarted(line);
+      case "task_cancelled":
+        this.task(line.process, line.task).cancelled = line.time_ns;
+        return true;
+      case "task_ended":
+        this.taskEnded(line);
+        return true;
+      case "leaked":
+      case "violation":
+        return this.finding(line);
+      case "declared":
+        if (this.declared.some((it) => it.number === line.number)) return false;
+        this.declared.push(line);
+        return true;
+      case "lost":
+        this.gap(line.time_ns, line.count);
+        return true;
+      case "live":
+        this.endReplay(line);
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  /** A header: of a new recording, or of the same one after a reconnect. */
+  begin(line) {
+    const other = this.header && (line.process !== this.header.process || line.time_ns < this.header.time_ns);
+    if (other) this.clear();
+    if (!this.header) {
+      this.header = line;
+      this.process = line.process;
+    }
+    this.replaying = this.resources.size > 0 ? new Set() : null;
+  }
+
+  /** What is open here and was not replayed has ended while there was no connection. */
+  endReplay(line) {
+    if (!this.replaying) return;
+    for (const resource of [...this.open]) {
+      if (!this.replaying.has(resource.key)) this.endUnseen(resource, line.time_ns);
+    }
+    this.replaying = null;
+  }
+
+  seen(time) {
+    if (time === undefined) return;
+    if (this.first === null || time < this.first) this.first = time;
+    if (this.last === null || time > this.last) this.last = time;
+  }
+
+  task(process, label) {
+    if (!label) return null;
+    const key = this.key(process, label.id);
+    let task = this.tasks.get(key);
+    if (!task) {
+      task = {
+        key, id: label.id, name: label.name, role: roleOf(label.name), parent: null, started: null, ended: null, outcome: null,
+        cancelled: null, thread: null, threadName: null, site: null, owns: new Set(), children: new Set(),
+      };
+      this.tasks.set(key, task);
+    }
+    return task;
+  }
+
+  taskStarted(line) {
+    const task = this.task(line.process, line.task);
+    if (task.started !== null) return false;
+    this.seen(line.time_ns);
+    task.started = line.time_ns;
+    task.thread = line.thread === undefined ? null : line.thread;
+    task.threadName = line.thread_name || null;
+    task.site = line.site || null;
+    task.parent = this.task(line.process, line.parent);
+    if (task.parent) task.parent.children.add(task);
+    return true;
+  }
+
+  taskEnded(line) {
+    const task = this.task(line.process, line.task);
+    this.seen(line.time_ns);
+    if (task.ended !== null) return;
+    task.ended = line.time_ns;
+    task.outcome = line.outcome || null;
+    this.endedTasks.push(task);
+    while (this.endedTasks.length > KEPT_TASKS) this.forgetTask(this.endedTasks.shift());
+  }
+
+  forgetTask(task) {
+    this.tasks.delete(task.key);
+    if (task.parent) task.parent.children.delete(task);
+    for (const child of task.children) child.parent = task.parent;
+  }
+
+  step(line) {
+    const key = this.key(line.process, line.resource);
+    let resource = this.resources.get(key);
+    const time = line.time_ns;
+    if (resource) {
+      const last = resource.steps[resource.steps.length - 1];
+      if (time < last.time || (time === last.time && resource.steps.some((it) => it.time === time && it.event === line.event))) {
+        return false;
+      }
+      if (resource.ending === "unknown") this.reopen(resource);
+    } else {
+      resource = this.acquire(key, line);
+    }
+    this.seen(time);
+    const step = {
+      event: line.event,
+      time,
+      from: this.task(line.process, line.from),
+      to: this.task(line.process, line.to),
+      site: line.site,
+      thread: line.thread,
+      call: line.call,
+      stack: line.stack,
+    };
+    resource.steps.push(step);
+    this.steps += 1;
+    this.lanes.touch(resource, time);
+    this.follow(resource, step);
+    if (this.steps > this.limit) this.forget();
+    return true;
+  }
+
+  acquire(key, line) {
+    const resource = {
+      key, id: line.resource, process: line.process, kind: line.kind || "resource", number: line.number,
+      table: line.table, generation: line.generation, description: line.description, local: line.local,
+      peer: line.peer, path: line.path, halfOf: null, wholeKey: null, half: line.half || null, halves: [], steps: [],
+      omitted: 0, start: line.time_ns, partial: line.event !== "acquired" && line.half === undefined, end: null,
+      ending: null, owner: null, state: "owned", fault: null, lane: null, text: null, traffic: null,
+    };
+    this.resources.set(key, resource);
+    this.open.add(resource);
+    if (line.half_of !== undefined) {
+      const wholeKey = this.key(line.process, line.half_of);
+      const whole = this.resources.get(wholeKey);
+      resource.wholeKey = wholeKey;
+      if (whole) this.attach(resource, whole);
+      else if (this.orphans.has(wholeKey)) this.orphans.get(wholeKey).push(resource);
+      else this.orphans.set(wholeKey, [resource]);
+    }
+    this.lanes.add(resource);
+    for (const half of this.orphans.get(key) || []) {
+      this.lanes.remove(half);
+      this.attach(half, resource);
+      this.lanes.add(half);
+    }
+    this.orphans.delete(key);
+    return resource;
+  }
+
+  attach(half, whole) {
+    half.halfOf = whole;
+    whole.halves.push(half);
+    if (half.number === undefined) half.number = whole.number;
+    if (half.table === undefined) half.table = whole.table;
+    if (half.kind === "resource") half.kind = whole.kind;
+  }
+
+  follow(resource, step) {
+    const event = step.event;
+    if (FINAL.has(event)) {
+      this.end(resource, step.time, event);
+      return;
+    }
+    if (event === "rejoined") {
+      for (const half of resource.halves) if (half.end === null) this.end(half, step.time, "rejoined");
+      if (resource.halfOf) {
+        this.end(resource, step.time, "rejoined");
+        return;
+      }
+    }
+    if (event === "replaced") {
+      resource.replaced = step.time;
+      if (!resource.fault) resource.fault = { time: step.time };
+      return;
+    }
+    if (event === "cancelled") {
+      resource.cancelled = step.time;
+      return;
+    }
+    resource.state = event === "offered" || event === "split" ? event : "owned";
+    const owner = event === "split" && !resource.half ? null : step.to || step.from;
+    if (owner === resource.owner) return;
+    if (resource.owner) resource.owner.owns.delete(resource);
+    if (owner) owner.owns.add(resource);
+    resource.owner = owner;
+  }
+
+  end(resource, time, ending) {
+    if (resource.end !== null) return;
+    resource.end = time;
+    resource.ending = ending;
+    resource.lastOwner = resource.owner;
+    if (resource.owner) resource.owner.owns.delete(resource);
+    resource.owner = null;
+    this.open.delete(resource);
+    this.ended.push(resource);
+  }
+
+  endUnseen(resource, time) {
+    this.version += 1;
+    this.end(resource, Math.max(time, resource.start), "unknown");
+  }
+
+  /** Its end was assumed, and is now known to be wrong. */
+  reopen(resource) {
+    resource.end = null;
+    resource.ending = null;
+    this.open.add(resource);
+    this.lanes.move(resource);
+  }
+
+  finding(line) {
+    const known = this.findings.some((it) => it.time === line.time_ns && it.code === line.code && it.message === line.message);
+    if (known) return false;
+    this.seen(line.time_ns);
+    const resources = (line.resources || []).map((id) => this.resources.get(this.key(line.process, id))).filter(Boolean);
+    const finding = {
+      index: this.findingCount,
+      event: line.event,
+      verdict: line.verdict || (line.event === "leaked" ? "leak" : "violation"),
+      code: line.code || "",
+      message: line.message || "",
+      text: line.text || "",
+      time: line.time_ns,
+      site: line.site,
+      task: this.task(line.process, line.task),
+      resources,
+    };
+    this.findingCount += 1;
+    this.findings.push(finding);
+    for (const resource of resources) {
+      resource.fault = finding;
+      resource.lane.faults += 1;
+    }
+    if (this.findings.length > KEPT_FINDINGS) this.findings.shift();
+    return true;
+  }
+
+  /** Events that are not shown, between what was seen last and `time`. */
+  gap(time, number) {
+    this.lost += number;
+    const end = time === undefined ? this.last : time;
+    const begin = this.last === null ? end : Math.min(this.last, end);
+    const before = this.gaps[this.gaps.length - 1];
+    if (before && begin <= before.end) {
+      before.end = Math.max(before.end, end);
+      before.count += number;
+    } else {
+      this.gaps.push({ begin, end, count: number });
+      if (this.gaps.length > KEPT_GAPS) this.gaps.shift();
+    }
+    this.seen(end);
+  }
+
+  forget() {
+    while (this.steps > this.limit && this.endedFrom < this.ended.length) {
+      const resource = this.ended[this.endedFrom];
+      this.ended[this.endedFrom] = null;
+      this.endedFrom += 1;
+      if (resource.end === null || this.resources.get(resource.key) !== resource) continue;
+      this.steps -= resource.steps.length;
+      this.forgotten += resource.steps.length;
+      this.resources.delete(resource.key);
+      this.orphans.delete(resource.wholeKey);
+      this.lanes.remove(resource);
+      this.first = Math.max(this.first, resource.end);
+    }
+    if (this.endedFrom > 4096) {
+      this.ended = this.ended.slice(this.endedFrom);
+      this.endedFrom = 0;
+    }
+    if (this.steps <= this.limit) return;
+    for (const resource of this.open) {
+      const extra = resource.steps.length - KEPT_STEPS_OF_ONE;
+      if (extra <= 0) continue;
+      resource.steps.splice(1, extra);
+      resource.omitted += extra;
+      this.steps -= extra;
+      this.forgotten += extra;
+    }
+  }
+}
+
+/** The step of a resource at a time, or -1 before the first. */
+function stepAt(resource, time) {
+  const steps = resource.steps;
+  let low = 0;
+  let high = steps.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (steps[middle].time <= time) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/** Owner and state of a resource at a time; `null` if it is not open then. */
+function stateAt(resource, time) {
+  if (resource.start > time || (resource.end !== null && resource.end <= time)) return null;
+  let cancelled = false;
+  for (let i = stepAt(resource, time); i >= 0; i -= 1) {
+    const step = resource.steps[i];
+    if (step.event === "cancelled") cancelled = true;
+    if (step.event === "cancelled" || step.event === "replaced") continue;
+    if (step.event === "split" && !resource.half) return { owner: null, state: "split", cancelled };
+    const state = step.event === "offered" ? "offered" : "owned";
+    return { owner: step.to || step.from, state, cancelled };
+  }
+  return { owner: null, state: "owned", cancelled };
+}
+
+/** `9 read half`, or the kind for what is no descriptor. */
+function numberOf(resource) {
+  const number = resource.number === undefined ? "\u2013" : String(resource.number);
+  return resource.half ? number + " " + resource.half : number;
+}
+
+function addressOf(resource) {
+  return resource.peer || resource.path || resource.local || "";
+}
+
+/** `9 tcp stream 127.0.0.1:51234`. */
+function titleOf(resource) {
+  const number = resource.number === undefined ? "" : resource.number + " ";
+  const half = resource.half ? resource.half + " half of " : "";
+  return visible(half + number + resource.kind + (addressOf(resource) ? " " + addressOf(resource) : ""));
+}

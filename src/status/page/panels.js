@@ -1,0 +1,247 @@
+// The panels: the tree of tasks, the table of open descriptors, the feed of findings. They show the
+// same moment as the timeline.
+
+const ROWS = 200;
+const CHILDREN = 60;
+const CHIPS = 6;
+
+class Panels {
+  constructor(app) {
+    this.app = app;
+    this.rows = ROWS;
+    this.traffic = new Map();
+    this.collapsed = new Set();
+    this.full = new Set();
+    byId("descriptors-more").addEventListener("click", () => {
+      this.rows += 1000;
+      this.update();
+    });
+  }
+
+  /** What is open at the shown moment, in order of numbers, after the filter. */
+  openNow() {
+    const { model, view, filter } = this.app;
+    const time = view.now();
+    const isPast = !view.isFollowing;
+    const all = [];
+    let total = 0;
+    for (const resource of isPast ? model.resources.values() : model.open) {
+      const state = stateAt(resource, time);
+      if (state === null) continue;
+      total += 1;
+      if (filter.isEmpty || filter.matches(resource)) all.push({ resource, state });
+    }
+    all.sort((a, b) => order(a.resource.number) - order(b.resource.number) || order(a.resource.table) - order(b.resource.table) || a.resource.id - b.resource.id);
+    return { all, total };
+  }
+
+  update() {
+    for (let part = 0; part < 3; part += 1) this.updatePart(part);
+  }
+
+  /** One of the three panels, so that a frame has to wait for one only. */
+  updatePart(part) {
+    if (part === 0) this.table(this.openNow());
+    else if (part === 1) this.tree(this.openNow().all);
+    else this.findings();
+  }
+
+  table({ all, total }) {
+    const shown = all.slice(0, this.rows);
+    setText(byId("descriptors-count"), all.length === total ? count(total) : count(all.length) + " of " + count(total));
+    byId("descriptors").classList.toggle("undescribed", !all.some((it) => it.resource.description !== undefined));
+    const body = byId("descriptors").tBodies[0];
+    reconcile(body, shown, (it) => it.resource.key, (it) => this.newRow(it.resource), (row, it) => this.updateRow(row, it));
+    const more = byId("descriptors-more");
+    more.hidden = all.length <= shown.length;
+    if (!more.hidden) setText(more, "Show " + count(Math.min(1000, all.length - shown.length)) + " more");
+  }
+
+  newRow(resource) {
+    const number = element("button", "link", numberOf(resource));
+    number.type = "button";
+    number.addEventListener("click", () => this.app.select(resource, true));
+    const row = element(
+      "tr", null,
+      element("th", "number", number),
+      element("td", null, resource.half ? resource.kind + " (" + resource.half + " half)" : resource.kind),
+      element("td", "owner", element("span", "swatch"), element("span")),
+      element("td"), element("td", "number"), element("td", "number"),
+      element("td", "address", addressOf(resource) || "\u2013"),
+      element("td", "description", resource.description === undefined ? "\u2013" : resource.description),
+    );
+    row.cells[0].scope = "row";
+    row.dataset.resource = resource.id;
+    return row;
+  }
+
+  updateRow(row, { resource, state }) {
+    const cells = row.cells;
+    const owner = state.owner ? visible(state.owner.name) : "\u2013";
+    setText(cells[2].lastChild, owner);
+    cells[2].title = owner;
+    this.paint(cells[2].firstChild, state.owner);
+    const traffic = this.app.view.isFollowing ? this.traffic.get(resource.key) : undefined;
+    const words = traffic && traffic.state === "busy" && state.state === "owned" ? "busy" : state.cancelled ? "cancelled" : state.state;
+    setText(cells[3], resource.fault ? words + ", finding" : words);
+    row.className = (resource.fault ? "fault " : "") + (this.app.selection.resource === resource ? "selected" : "");
+    setText(cells[4], age(this.app.view.now() - resource.start));
+    setText(cells[5], traffic ? bytes(traffic.bytes_in) + " / " + bytes(traffic.bytes_out) : "\u2013");
+  }
+
+  paint(swatch, owner) {
+    const colour = owner ? this.app.palette.of(owner.role).edge : "transparent";
+    if (swatch.colour === colour) return;
+    swatch.colour = colour;
+    swatch.style.backgroundColor = colour;
+  }
+
+  /** Bytes, states and addresses from the registry's snapshot. */
+  take(snapshot) {
+    this.traffic.clear();
+    for (const it of snapshot.resources) this.traffic.set(it.id, it);
+  }
+
+  tree(open) {
+    const { model, view } = this.app;
+    const time = view.now();
+    const owned = new Map();
+    for (const { resource, state } of open) {
+      if (!state.owner) continue;
+      if (!owned.has(state.owner)) owned.set(state.owner, []);
+      owned.get(state.owner).push(resource);
+    }
+    const running = new Set();
+    let number = 0;
+    for (const task of model.tasks.values()) {
+      const runs = (task.started === null || task.started <= time) && (task.ended === null || task.ended > time);
+      if (!runs && !owned.has(task)) continue;
+      number += 1;
+      for (let it = task; it && !running.has(it); it = it.parent) running.add(it);
+    }
+    const children = new Map();
+    const roots = [];
+    for (const task of running) {
+      if (task.parent && running.has(task.parent)) {
+        if (!children.has(task.parent)) children.set(task.parent, []);
+        children.get(task.parent).push(task);
+      } else roots.push(task);
+    }
+    setText(byId("tasks-count"), count(number));
+    const tasks = byId("tasks");
+    if (!tasks.list) {
+      tasks.list = element("ul", "tree");
+      tasks.append(tasks.list);
+    }
+    this.level(tasks.list, roots, children, owned, "roots");
+  }
+
+  level(list, tasks, children, owned, key) {
+    tasks.sort((a, b) => a.id - b.id);
+    const limit = this.full.has(key) ? Infinity : CHILDREN;
+    const shown = tasks.slice(0, limit);
+    const rest = tasks.length - shown.length;
+    const items = rest > 0 ? [...shown, { key: "more of " + key, more: rest }] : shown;
+    reconcile(
+      list, items, (it) => it.key,
+      (it) => (it.more ? this.newMore(key) : this.newTask(it)),
+      (item, it) => (it.more ? setText(item.firstChild, "Show " + count(it.more) + " more") : this.updateTask(item, it, children, owned)),
+    );
+  }
+
+  newMore(key) {
+    const button = element("button", "link");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      this.full.add(key);
+      this.update();
+    });
+    return element("li", null, button);
+  }
+
+  newTask(task) {
+    const toggle = element("button", "toggle");
+    toggle.type = "button";
+    toggle.addEventListener("click", () => {
+      if (!this.collapsed.delete(task.key)) this.collapsed.add(task.key);
+      this.update();
+    });
+    const name = element("button", "link name", task.name);
+    name.type = "button";
+    name.addEventListener("click", () => this.app.selectTask(task));
+    const line = element("div", "task", toggle, element("span", "swatch"), name, element("span", "muted"), element("span", "chips"));
+    const item = element("li", null, line, element("ul"));
+    item.dataset.task = task.id;
+    return item;
+  }
+
+  updateTask(item, task, children, owned) {
+    const [toggle, swatch, , note, chips] = item.firstChild.children;
+    const below = children.get(task) || [];
+    const isOpen = !this.collapsed.has(task.key);
+    toggle.classList.toggle("none", below.length === 0);
+    toggle.disabled = below.length === 0;
+    toggle.setAttribute("aria-expanded", String(isOpen));
+    toggle.setAttribute("aria-label", "Children of " + visible(task.name));
+    setText(toggle, isOpen ? "\u25be" : "\u25b8");
+    this.paint(swatch, task);
+    const thread = task.threadName || (task.thread === null ? "" : "thread " + task.thread);
+    const time = this.app.view.now();
+    const state = task.cancelled !== null && task.cancelled <= time ? "cancelled" : task.ended !== null && task.ended <= time ? "ended" : "";
+    setText(note, [thread ? visible(thread) : "", state].filter(Boolean).join(", "));
+    item.firstChild.classList.toggle("selected", this.app.selection.task === task);
+    this.chips(chips, owned.get(task) || []);
+    this.level(item.lastChild, isOpen ? below : [], children, owned, task.key);
+  }
+
+  chips(parent, resources) {
+    const shown = resources.slice(0, CHIPS);
+    const rest = resources.length - shown.length;
+    const items = rest > 0 ? [...shown, { key: "rest", rest }] : shown;
+    reconcile(
+      parent, items, (it) => it.key,
+      (it) => (it.rest ? element("span", "muted") : this.chip(it)),
+      (chip, it) => {
+        if (it.rest) setText(chip, "and " + count(it.rest) + " more");
+        else chip.classList.toggle("fault", it.fault !== null);
+      },
+    );
+  }
+
+  /** A button that selects a resource. */
+  chip(resource) {
+    const chip = element("button", "chip", numberOf(resource) + " " + resource.kind);
+    chip.type = "button";
+    chip.title = titleOf(resource);
+    chip.dataset.resource = resource.id;
+    chip.addEventListener("click", () => this.app.select(resource, true));
+    return chip;
+  }
+
+  findings() {
+    const { model, view } = this.app;
+    const time = view.now();
+    const shown = model.findings.filter((it) => it.time <= time);
+    const later = model.findings.length - shown.length;
+    setText(byId("findings-count"), count(model.findingCount) + (later > 0 ? ", " + count(later) + " later" : ""));
+    byId("findings-none").hidden = shown.length > 0;
+    const list = byId("findings");
+    const newest = shown.slice(-ROWS).reverse();
+    reconcile(list, newest, (it) => it.index, (it) => this.newFinding(it), () => {});
+    byId("findings-count").classList.toggle("fault", model.findingCount > 0);
+  }
+
+  newFinding(finding) {
+    const button = element(
+      "button", "finding",
+      element("span", "code", finding.code || finding.verdict),
+      element("span", "message", finding.message),
+      element("span", "muted", this.app.view.fullLabel(finding.time) + (finding.site ? "  " + finding.site : "")),
+    );
+    button.type = "button";
+    button.addEventListener("click", () => this.app.openReport(finding));
+    const item = element("li", null, button);
+    item.dataset.finding = finding.index;
+    return item;
+  }
+}
