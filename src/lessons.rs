@@ -10,6 +10,7 @@ mod eof;
 mod give;
 mod idle_client;
 mod offer;
+mod panic_order;
 mod reused_number;
 mod runner;
 mod split;
@@ -29,4 +30,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     offer::LESSON,
     split::LESSON,
     cycle::LESSON,
+    panic_order::LESSON,
 ];
