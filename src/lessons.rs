@@ -5,6 +5,7 @@
 //! project that `echown learn init` writes. Each runs in a process of its own ([`run_here`]).
 #![allow(unreachable_pub, reason = "the programs are as a learner writes them")]
 
+mod cancel;
 mod cycle;
 mod eof;
 mod give;
@@ -31,4 +32,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     split::LESSON,
     cycle::LESSON,
     panic_order::LESSON,
+    cancel::LESSON,
 ];
