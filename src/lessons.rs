@@ -7,6 +7,7 @@
 
 mod cancel;
 mod cycle;
+mod double_close;
 mod eof;
 mod give;
 mod idle_client;
@@ -33,4 +34,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     cycle::LESSON,
     panic_order::LESSON,
     cancel::LESSON,
+    double_close::LESSON,
 ];
