@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "the programs are as a learner writes them")]
 
 mod cancel;
+mod close_on_exec;
 mod cycle;
 mod double_close;
 mod eof;
@@ -35,4 +36,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     panic_order::LESSON,
     cancel::LESSON,
     double_close::LESSON,
+    close_on_exec::LESSON,
 ];
