@@ -17,6 +17,7 @@ mod panic_order;
 mod reused_number;
 mod runner;
 mod split;
+mod three_tables;
 mod transfer;
 
 use echown_learn::Lesson;
@@ -37,4 +38,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     cancel::LESSON,
     double_close::LESSON,
     close_on_exec::LESSON,
+    three_tables::LESSON,
 ];
