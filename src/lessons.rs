@@ -14,6 +14,7 @@ mod give;
 mod idle_client;
 mod offer;
 mod panic_order;
+mod passing;
 mod reused_number;
 mod runner;
 mod split;
@@ -39,4 +40,5 @@ pub(crate) static LESSONS: &[Lesson] = &[
     double_close::LESSON,
     close_on_exec::LESSON,
     three_tables::LESSON,
+    passing::LESSON,
 ];
