@@ -10,6 +10,7 @@ mod close_on_exec;
 mod cycle;
 mod double_close;
 mod eof;
+mod forgotten_task;
 mod give;
 mod idle_client;
 mod offer;
@@ -37,6 +38,7 @@ pub(crate) static LESSONS: &[Lesson] = &[
     cycle::LESSON,
     panic_order::LESSON,
     cancel::LESSON,
+    forgotten_task::LESSON,
     double_close::LESSON,
     close_on_exec::LESSON,
     three_tables::LESSON,
