@@ -11,6 +11,7 @@ mod log_arguments;
 mod output;
 mod panic;
 mod parse;
+mod record;
 mod reports;
 mod serve;
 mod status_arguments;

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("faults", 0),
     ("ownership", 1),
     // `crate::report` is a name in lib.rs for `echown_report`.
+    ("events", 0),
     ("report", 0),
     ("explained", 0),
     ("stage", 2),

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::log_arguments::LogArguments;
 use super::output::documents;
+use super::record::RecordArguments;
 use super::reports::{ReportArguments, Reporting};
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::net::Endpoint;
@@ -67,6 +68,9 @@ pub(super) struct ClientArguments {
     reports: ReportArguments,
 
     #[command(flatten)]
+    record: RecordArguments,
+
+    #[command(flatten)]
     log: LogArguments,
 }
 
@@ -80,14 +84,16 @@ enum ClientStyle {
 }
 
 pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
-    let ClientArguments { style, address, staged, broadcast, log, .. } = arguments;
+    let ClientArguments { style, address, staged, broadcast, log, record, .. } = arguments;
     let reporting = match arguments.prepare() {
         Ok(reporting) => Arc::new(reporting),
         Err(message) => return fail(message, EXIT_USAGE),
     };
     match style {
-        ClientStyle::Staged => staged::run(staged, address.as_ref(), log, &reporting),
-        ClientStyle::Broadcast => broadcast::run(broadcast, address.as_ref(), log, &reporting),
+        ClientStyle::Staged => staged::run(staged, address.as_ref(), (log, record), &reporting),
+        ClientStyle::Broadcast => {
+            broadcast::run(broadcast, address.as_ref(), (log, record), &reporting)
+        }
     }
 }
 
@@ -97,7 +103,7 @@ impl ClientArguments {
     /// # Errors
     /// The message for the user.
     fn prepare(&self) -> Result<Reporting, String> {
-        let ClientArguments { style, staged, broadcast, reports, log, .. } = self;
+        let ClientArguments { style, staged, broadcast, reports, record, log, .. } = self;
         let (of_another, other) = match style {
             ClientStyle::Staged => (broadcast.given(), "broadcast"),
             ClientStyle::Broadcast => (staged.given(), "staged"),
@@ -106,8 +112,11 @@ impl ClientArguments {
             return Err(format!("{option} is for --style {other}"));
         }
         let reporting = reports.prepare()?;
-        let outputs =
-            [("--log-file", log.log_file.as_deref()), ("--trace-events", staged.trace_file())];
+        let outputs = [
+            ("--log-file", log.log_file.as_deref()),
+            ("--trace-events", staged.trace_file()),
+            ("--record", record.file()),
+        ];
         documents::distinct(outputs.into_iter().chain(reports.outputs()))?;
         Ok(reporting)
     }

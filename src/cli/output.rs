@@ -40,6 +40,7 @@ use document_file::DocumentFile;
 pub(super) use outlet::Outlet;
 pub(super) use queue::{Flush, Item, Queue, STALL_TIMEOUT};
 use writer::Writer;
+pub(super) use writer::sources;
 
 mod document_file;
 pub(super) mod documents;

@@ -13,6 +13,7 @@ use super::chaos::ChaosArguments;
 use super::log;
 use super::log_arguments::{LogArguments, OutputFormat};
 use super::output::{Files, Output, Writers, documents};
+use super::record::{RecordArguments, Recorder, Recording};
 use super::reports::{ReportArguments, Reporting};
 use super::status_arguments::StatusArguments;
 use super::stderr_line::stderr_line;
@@ -108,6 +109,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     reports: ReportArguments,
+
+    #[command(flatten)]
+    record: RecordArguments,
 
     #[command(flatten)]
     chaos: ChaosArguments,
@@ -209,12 +213,14 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let registry = known.into_iter().fold(settings, RegistryBuilder::suppress).build();
     let _entered = registry.enter();
     declare_inherited(&registry);
+    let mut recorder = None;
     let served = output
         .open()
         .and_then(|()| reporting.check_writable())
-        .and_then(|()| serve(arguments, &registry, &output));
+        .and_then(|()| serve(arguments, &registry, &output, &mut recorder));
     // The writers own their files, so they end before the registry checks for open resources.
     let writers = output.close();
+    let recording = recorder.and_then(Recorder::stop);
     let code = match served {
         Ok(mut summary) => {
             // The exit has already waited for tasks that do not end.
@@ -230,6 +236,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         }
         Err(message) => fail(message, EXIT_FAILURE),
     };
+    recording.into_iter().for_each(Recording::finish);
     output.write_last();
     code
 }
@@ -273,6 +280,7 @@ fn serve(
     arguments: &ServeArguments,
     registry: &Registry,
     output: &Arc<Output>,
+    recorder: &mut Option<Recorder>,
 ) -> Result<ServerSummary, String> {
     if let Some(path) = &arguments.summary {
         // Checked now, not after a week of serving.
@@ -295,6 +303,8 @@ fn serve(
     });
     let signals = Signals::install(registry, handler)
         .map_err(|error| format!("failed to watch for signals: {error}"))?;
+    // From here on the server starts, so an old recording may be replaced.
+    *recorder = arguments.record.start(registry)?;
     output.begin()?;
     log_limits(arguments, &server);
     if let Some(lost) = echown_limits::without_proc() {
@@ -342,6 +352,7 @@ impl ServeArguments {
             ("--log-file", self.log.log_file.as_deref()),
             ("--trace-events", self.styles.trace().file()),
             ("--summary", self.summary.as_deref()),
+            ("--record", self.record.file()),
         ];
         own.into_iter().chain(self.reports.outputs())
     }

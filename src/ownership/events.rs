@@ -108,6 +108,14 @@ impl Subscription {
         self.encoder.header(Moment::now().nanos(), since_1970.as_millis() as u64, program)
     }
 
+    /// The last line of a recording.
+    #[must_use]
+    pub fn end(&self, reason: &'static str) -> Line {
+        let mut end = Line::new(Kind::End, Moment::now().nanos());
+        end.reason = Some(reason.into());
+        end
+    }
+
     /// The next lines, at most `max` and one for lost events; none if nothing has happened since the
     /// last call. Does not wait.
     pub fn next_lines(&mut self, max: usize) -> Vec<Line> {

@@ -41,6 +41,7 @@ fn outputs(path: &str) -> Vec<(Vec<&'static str>, Vec<&str>)> {
     let bench = vec!["bench", "--duration", "100ms", "--warmup", "0s", "--connections", "1"];
     vec![
         (serve.clone(), vec!["--summary", path]),
+        (serve.clone(), vec!["--record", path]),
         (serve.clone(), vec!["--write-baseline", path]),
         (serve.clone(), vec!["--report", "junit", "--report-file", path]),
         (serve.clone(), vec!["--report", "sarif", "--report-file", path]),

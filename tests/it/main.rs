@@ -30,6 +30,7 @@ mod nothing_leaks;
 mod pages;
 mod plain_echo;
 mod readme;
+mod record;
 mod reference_servers;
 mod reports;
 mod server;

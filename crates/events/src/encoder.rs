@@ -127,8 +127,19 @@ impl Encoder {
             generation,
             half_of: resource.half_of.map(|(whole, _)| whole.get()),
             half: resource.half_of.map(|(_, half)| half.into()),
+            call: call(kind, resource).map(Into::into),
             ..Line::new(kind, 0)
         }
+    }
+}
+
+/// The system call of a step, where the step alone says it.
+fn call(kind: Kind, resource: &ResourceName) -> Option<&'static str> {
+    let is_whole_descriptor = resource.number.is_some() && resource.half_of.is_none();
+    match kind {
+        Kind::Released | Kind::Dropped | Kind::Finalized if is_whole_descriptor => Some("close"),
+        Kind::Cancelled if resource.number.is_some() => Some("shutdown"),
+        _ => None,
     }
 }
 

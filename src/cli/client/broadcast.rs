@@ -10,6 +10,7 @@ use clap::Args;
 use super::finish;
 use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
+use crate::cli::record::{RecordArguments, Recorder, Recording};
 use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
@@ -47,7 +48,7 @@ impl ChatArguments {
 pub(super) fn run(
     arguments: &ChatArguments,
     address: Option<&Endpoint>,
-    log: &LogArguments,
+    (log, record): (&LogArguments, &RecordArguments),
     reporting: &Arc<Reporting>,
 ) -> ExitCode {
     let address = address.cloned().unwrap_or_else(|| StyleName::Broadcast.endpoint());
@@ -66,17 +67,24 @@ pub(super) fn run(
     let _entered = registry.enter();
     crate::cli::serve::declare_inherited(&registry);
     let (stop_handle, stop_receiver) = stop_channel();
+    let mut recorder = None;
     let ran = output
         .open()
         .and_then(|()| reporting.check_writable())
+        .and_then(|()| {
+            recorder = record.start(&registry)?;
+            Ok(())
+        })
         .map_err(ChatRunError::Setup)
         .and_then(|()| run_chat(chat, &registry, stop_handle, stop_receiver, &output));
     let is_started = !matches!(ran, Err(ChatRunError::Setup(_)));
     let writers = output.close();
+    let recording = recorder.and_then(Recorder::stop);
     let is_stuck = matches!(ran, Err(ChatRunError::Chat(ChatError::Stuck)));
     // The exit has already waited for tasks that do not end.
     let is_over = !is_stuck && writers == Writers::Ended;
     let registry_summary = if is_over { registry.finish() } else { registry.summary() };
+    recording.into_iter().for_each(Recording::finish);
     let code = match ran {
         Ok(_) => ExitCode::from(registry_summary.exit_code),
         Err(error) => {

@@ -14,6 +14,7 @@ use super::finish;
 use crate::cli::log;
 use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
+use crate::cli::record::{RecordArguments, Recorder, Recording};
 use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
@@ -88,7 +89,7 @@ impl StagedClientArguments {
 pub(super) fn run(
     arguments: &StagedClientArguments,
     address: Option<&Endpoint>,
-    log: &LogArguments,
+    (log, record): (&LogArguments, &RecordArguments),
     reporting: &Arc<Reporting>,
 ) -> ExitCode {
     let files = Files { log: Some(log), events: arguments.trace.to_file() };
@@ -102,15 +103,22 @@ pub(super) fn run(
     let settings = arguments.settings(address);
     let write_failed = Arc::new(AtomicBool::new(false));
     let sink = sink(&arguments.trace, &output, &write_failed);
+    let mut recorder = None;
     let ran = output
         .open()
         .and_then(|()| reporting.check_writable())
+        .and_then(|()| {
+            recorder = record.start(&registry)?;
+            Ok(())
+        })
         .map_err(WorkersRunError::Setup)
         .and_then(|()| run_workers(&registry, &settings, sink, &output));
     let writers = output.close();
+    let recording = recorder.and_then(Recorder::stop);
     // The exit does not wait for abandoned workers again.
     let is_over = ran.is_ok() && writers == Writers::Ended;
     let registry_summary = if is_over { registry.finish() } else { registry.summary() };
+    recording.into_iter().for_each(Recording::finish);
     // ord: Relaxed; the workers that set it have been joined.
     let has_write_failed = write_failed.load(Ordering::Relaxed);
     let code = match ran {

@@ -205,8 +205,8 @@ impl Writer {
     }
 }
 
-/// Reads the sources for reports with files that the writer task owns.
-fn sources() -> Sources {
+/// Reads the sources for reports with files that the calling task owns.
+pub(in crate::cli) fn sources() -> Sources {
     Sources::read_by(|path| {
         let mut text = String::new();
         File::open(path)?.read_to_string(&mut text)?;
