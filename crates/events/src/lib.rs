@@ -6,12 +6,15 @@
 //!                                                                │
 //!                                                             reader ──> timeline ──> picture
 //! ```
+mod columns;
 mod encoder;
 mod event;
 pub mod line;
+pub mod mermaid;
 mod queue;
 #[cfg(feature = "json")]
 pub mod reader;
+pub mod svg;
 #[cfg(test)]
 mod test_lines;
 pub mod text;

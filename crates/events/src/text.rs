@@ -11,6 +11,7 @@
 //! Of a timeline with more events than columns, several events share a column, and the most important one
 //! is shown. At most [`ROWS_MAX`] rows are written; a last line counts the rest.
 
+use crate::columns::{cut, width};
 use crate::line::Kind;
 use crate::timeline::{At, End, Lane, Mark, Order, Resource, State, Timeline};
 
@@ -19,7 +20,7 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
-use cells::{Row, Symbols, cut, width};
+use cells::{Row, Symbols};
 use labels::Labels;
 
 /// The maximum number of rows.

@@ -23,6 +23,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+pub use build::Builder;
 pub use order::Order;
 pub use select::Selection;
 
@@ -217,7 +218,7 @@ pub struct Finding {
 impl Timeline {
     /// The timeline of the lines of a recording.
     pub fn of<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Timeline {
-        let mut builder = build::Builder::new();
+        let mut builder = Builder::default();
         for line in lines {
             builder.add(line);
         }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::columns::{letter_width, width};
+
 /// A symbol with its meaning, which the key shows if the symbol is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Symbol(char, &'static str);
@@ -165,32 +167,4 @@ pub(super) fn fits(range: &Range<usize>, label: &str) -> Fit {
         width if width <= range.len() => Fit::Tight,
         _ => Fit::No,
     }
-}
-
-/// The columns of a character: two for those of East Asian scripts and for emoji.
-fn letter_width(letter: char) -> usize {
-    // From U+2010 on come punctuation, arrows and lines.
-    if letter >= '\u{1100}' && !('\u{2010}'..='\u{27bf}').contains(&letter) { 2 } else { 1 }
-}
-
-/// The columns of a text.
-pub(super) fn width(text: &str) -> usize {
-    text.chars().map(letter_width).sum()
-}
-
-/// A text cut to `columns` columns, with `...` at its end if something is missing.
-pub(super) fn cut(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let mut cut = String::new();
-    let mut used = 3;
-    for letter in text.chars() {
-        used += letter_width(letter);
-        if used > columns {
-            break;
-        }
-        cut.push(letter);
-    }
-    cut + "..."
 }

@@ -1,7 +1,8 @@
 //! Short labels for owners: their names where all fit, their first words, or letters.
 
-use super::cells::{Fit, cut, fits};
+use super::cells::{Fit, fits};
 use super::{Plot, RowOf};
+use crate::columns::cut;
 use crate::timeline::{State, Timeline};
 
 /// The longest name of a task in the key.

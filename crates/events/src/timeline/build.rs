@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use echown_fd::escape;
+
 use super::{At, End, Finding, Lane, Mark, Resource, STEPS_MAX, Span, State, Task, Timeline};
 use crate::line::{Kind, Line, TaskName};
 
@@ -10,7 +12,7 @@ use crate::line::{Kind, Line, TaskName};
 type Place = (usize, usize);
 
 /// What a lane is found by.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 enum LaneKey {
     /// The table (that of the process, if the line has none) and the number.
     Number(u32, i32),
@@ -18,8 +20,9 @@ enum LaneKey {
     Resource(u32, u64),
 }
 
-/// A timeline that is not complete. Its open spans end where they begin.
-pub(super) struct Builder {
+/// A timeline that is being built. Lines are added as they are read.
+#[derive(Debug, Default)]
+pub struct Builder {
     timeline: Timeline,
     /// The time of the first line.
     start_ns: Option<u64>,
@@ -35,21 +38,8 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new() -> Builder {
-        Builder {
-            timeline: Timeline::default(),
-            start_ns: None,
-            columns: 0,
-            steps: 0,
-            lanes: HashMap::new(),
-            resources: HashMap::new(),
-            current: HashMap::new(),
-            tasks: HashMap::new(),
-            texts: HashSet::new(),
-        }
-    }
-
-    pub(super) fn add(&mut self, line: &Line) {
+    /// Adds the next line.
+    pub fn add(&mut self, line: &Line) {
         let start_ns = *self.start_ns.get_or_insert(line.time_ns);
         match line.event {
             Kind::Recording => {
@@ -87,8 +77,9 @@ impl Builder {
         }
     }
 
-    /// Ends what is open.
-    pub(super) fn finish(mut self) -> Timeline {
+    /// The timeline. What is open ends with it.
+    #[must_use]
+    pub fn finish(mut self) -> Timeline {
         let end = self.timeline.end;
         for lane in &mut self.timeline.lanes {
             for resource in &mut lane.resources {
@@ -102,7 +93,9 @@ impl Builder {
         self.timeline
     }
 
+    /// A text of a line, escaped: a recording can come from elsewhere, and its texts end in terminals.
     fn text(&mut self, text: &str) -> Arc<str> {
+        let text = &*escape::text(text);
         if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);
         }
@@ -118,7 +111,7 @@ impl Builder {
             tasks.push(Task {
                 process,
                 id: name.id,
-                name: Arc::clone(&name.name),
+                name: escape::name(Arc::clone(&name.name)),
                 parent: None,
                 start: None,
                 cancelled: None,
@@ -143,7 +136,7 @@ impl Builder {
                 task.start = Some(at);
                 task.parent = parent;
                 task.thread = line.thread;
-                task.thread_name = line.thread_name.clone();
+                task.thread_name = line.thread_name.clone().map(escape::name);
                 task.site = site;
             }
             Kind::TaskCancelled => task.cancelled = Some(at),
@@ -163,7 +156,7 @@ impl Builder {
         let task = line.task.as_ref().map(|it| self.task(line, it));
         let code = line.code.as_deref().map(|it| self.text(it));
         let site = line.site.as_deref().map(|it| self.text(it));
-        let message = line.message.as_deref().unwrap_or(line.event.as_str()).into();
+        let message = escape::text(line.message.as_deref().unwrap_or(line.event.as_str())).into();
         let kind = line.event;
         self.timeline.findings.push(Finding { at, kind, code, message, task, site, resources });
     }
