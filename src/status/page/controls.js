@@ -4,6 +4,8 @@ class Controls {
   constructor(app) {
     this.app = app;
     this.overviewAt = -Infinity;
+    this.overviewKey = "";
+    this.isOverviewOld = false;
     this.taskNames = "";
     this.isDragging = false;
     this.buttons();
@@ -204,18 +206,26 @@ class Controls {
 
   /** The history under the scrubber: how many descriptors were open, where findings and gaps are. */
   overview(now) {
-    if (now - this.overviewAt < (this.app.model.steps > 20000 ? 3000 : 1000)) return;
-    this.overviewAt = now;
+    const { model, view } = this.app;
     const canvas = byId("overview");
-    const ratio = devicePixelRatio || 1;
     const width = canvas.clientWidth;
     const height = canvas.clientHeight;
-    if (width < 10) return;
+    const key = [model.version, width, this.app.palette.dark.matches, view.feed.isLive && Math.floor(now / 1000)].join();
+    this.isOverviewOld = key !== this.overviewKey && width >= 10;
+    if (!this.isOverviewOld || now - this.overviewAt < (model.steps > 20000 ? 3000 : 500)) return;
+    this.isOverviewOld = false;
+    this.overviewKey = key;
+    this.overviewAt = now;
+    this.drawOverview(canvas, width, height);
+  }
+
+  drawOverview(canvas, width, height) {
+    const { view, feed, model } = this.app;
+    const ratio = devicePixelRatio || 1;
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const { view, feed, model } = this.app;
     const first = view.first();
     const scale = (width - 1) / Math.max(1, feed.now() - first);
     const place = (time) => Math.min(width - 1, Math.max(0, Math.floor((time - first) * scale)));

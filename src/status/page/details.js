@@ -45,7 +45,7 @@ class Details {
     const content = [
       title,
       this.facts([
-        ["Owner", owner ? this.taskLink(owner, resource.end === null ? "" : " (last)") : resource.state === "split" ? "its halves" : null],
+        ["Owner", owner ? this.taskLink(owner, resource.end === null ? "" : "(last)") : resource.state === "split" ? "its halves" : null],
         ["Peer", resource.peer],
         ["Local", resource.local],
         ["Path", resource.path],
@@ -85,7 +85,7 @@ class Details {
       const where = [step.site, step.call, step.thread === undefined ? null : "thread " + step.thread].filter(Boolean).join(", ");
       const item = element(
         "li", FINAL.has(step.event) ? "final" : null,
-        element("span", "time", "+" + duration(step.time - resource.start)),
+        element("span", "time", step.time === resource.start ? "0" : "+" + duration(step.time - resource.start)),
         element("span", null, button, " ", parties),
         element("span", "muted place", where),
       );
@@ -102,7 +102,7 @@ class Details {
     const name = element("button", "link", task.name);
     name.type = "button";
     name.addEventListener("click", () => this.app.selectTask(task));
-    return element("span", "tasklink", swatch, name, note || null);
+    return element("span", "tasklink", swatch, name, note ? element("span", "muted", note) : null);
   }
 
   ofTask(task) {

@@ -183,7 +183,7 @@ class Drawing {
       context.globalAlpha = 0.35;
       context.fillRect(x0, AXIS, x1 - x0, scene.height);
       context.globalAlpha = 1;
-      const text = plural(gap.count, "event") + " not shown";
+      const text = gap.count > 0 ? plural(gap.count, "event") + " not shown" : "not connected";
       const left = Math.max(x0, view.gutter) + 4;
       const width = this.textWidth(text);
       context.fillStyle = theme.raised;
@@ -335,7 +335,8 @@ class Drawing {
     if (bar < 9 || width < 24 || owner === null) return;
     context.fillStyle = isOffered ? theme.ink : colours.ink;
     const name = visible(owner.name);
-    this.fittingText(isOffered ? name + " (offered)" : name, x0 + (textBefore ? 9 : 6), top + bar / 2 + 0.5, width - 14);
+    const long = name + " (offered)";
+    this.fittingText(isOffered && this.textWidth(long) <= width - 14 ? long : name, x0 + (textBefore ? 9 : 6), top + bar / 2 + 0.5, width - 14);
   }
 
   /** Read half above, write half below. Hatched where a half is unknown. */

@@ -9,6 +9,8 @@ const KEPT_STEPS = 200000;
 const PANELS_MS = 500;
 const SNAPSHOT_MS = 2000;
 const KEPT_FRAMES = 4096;
+/** Events come at most this much later than the snapshot that contains what they did. */
+const LATE_MS = 1500;
 
 class App {
   constructor() {
@@ -30,7 +32,7 @@ class App {
     this.isChanged = true;
     this.snapshotAt = -Infinity;
     this.isAsking = false;
-    this.doubts = null;
+    this.doubts = false;
     this.counters = { received: 0, replayed: 0, repeated: 0, unread: 0, drawn: 0, lost: 0, kept: 0, frames: [], longTasks: [] };
     window.echown = this.counters;
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
@@ -111,11 +113,11 @@ class App {
 
   tick() {
     const key = [this.model.version, this.view.moment, this.feed.state].join();
-    if (key !== this.tickKey || this.feed.isLive) this.wake();
+    if (key !== this.tickKey || this.feed.isLive || this.controls.isOverviewOld) this.wake();
     this.tickKey = key;
     if (document.visibilityState !== "visible" || !this.feed.isLive) return;
     const now = performance.now();
-    const wanted = this.view.isFollowing || this.doubts !== null;
+    const wanted = this.view.isFollowing || this.doubts;
     if (wanted && now - this.snapshotAt >= SNAPSHOT_MS) this.ask(now);
   }
 
@@ -124,7 +126,7 @@ class App {
     this.isAsking = true;
     this.snapshotAt = now;
     try {
-      const suspects = this.doubts === null ? null : this.suspectsNow();
+      const suspects = this.doubts ? this.suspectsNow() : null;
       const answer = await fetch("/snapshot.json", { cache: "no-store" });
       if (answer.ok) {
         const snapshot = await answer.json();
@@ -140,27 +142,35 @@ class App {
   }
 
   lostEvents() {
-    this.doubts = { until: null };
+    this.doubts = true;
     this.wake();
   }
 
-  /** What is open here before the snapshot is made. */
+  /** What is open and runs here before the snapshot is made. */
   suspectsNow() {
-    this.doubts = null;
-    return [...this.model.open].filter((it) => it.process === this.model.process).map((resource) => ({ resource, steps: resource.steps.length }));
+    this.doubts = false;
+    const { model } = this;
+    const isOwn = (it) => typeof it.key === "number";
+    return {
+      resources: [...model.open].filter(isOwn).map((resource) => ({ resource, steps: resource.steps.length })),
+      tasks: [...model.tasks.values()].filter((it) => isOwn(it) && it.ended === null),
+    };
   }
 
-  /** After lost events: what the registry no longer has, and what says nothing for a while, ended. */
+  /** After lost events: what the registry no longer has, and of which no event comes, has ended. */
   judge(suspects, snapshot) {
     const open = new Set(snapshot.resources.map((it) => it.id));
-    const gone = suspects.filter((it) => !open.has(it.resource.id));
-    if (gone.length === 0) return;
+    const running = new Set(snapshot.tasks.filter((it) => it.state !== "ended").map((it) => it.task.id));
+    const resources = suspects.resources.filter((it) => !open.has(it.resource.id));
+    const tasks = suspects.tasks.filter((it) => !running.has(it.id));
+    const time = this.feed.now();
     setTimeout(() => {
-      for (const { resource, steps } of gone) {
+      for (const { resource, steps } of resources) {
         if (resource.end === null && resource.steps.length === steps) this.model.endUnseen(resource, resource.steps[steps - 1].time);
       }
+      for (const task of tasks) this.model.endTaskUnseen(task, time);
       this.changed();
-    }, 1500);
+    }, LATE_MS);
   }
 
   feedChanged() {
@@ -179,6 +189,7 @@ class App {
     view.speed = speeds.find((it) => length / 1e9 / it >= 8) || speeds[speeds.length - 1];
     byId("speed").value = String(view.speed);
     view.moment = null;
+    this.panels.forgetFindings();
     view.fit();
   }
 
@@ -192,7 +203,6 @@ class App {
     this.timeline.drawing.readTheme();
     this.timeline.drawn = "";
     this.legend.draw();
-    this.controls.overviewAt = -Infinity;
     this.changed();
   }
 

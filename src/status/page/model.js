@@ -50,7 +50,7 @@ class Model {
     this.version += 1;
     const event = line.event;
     if (STEPS.has(event)) {
-      if (line.replayed && this.replaying) this.replaying.add(this.key(line.process, line.resource));
+      if (line.replayed && this.replaying) this.replaying.resources.add(this.key(line.process, line.resource));
       return this.step(line);
     }
     switch (event) {
@@ -91,16 +91,18 @@ class Model {
       this.header = line;
       this.process = line.process;
     }
-    this.replaying = this.resources.size > 0 ? new Set() : null;
+    const known = this.resources.size > 0 || this.tasks.size > 0;
+    this.replaying = known ? { resources: new Set(), tasks: new Set() } : null;
+    if (known) this.gap(line.time_ns, 0);
   }
 
   /** What is open here and was not replayed has ended while there was no connection. */
   endReplay(line) {
     if (!this.replaying) return;
-    for (const resource of [...this.open]) {
-      if (!this.replaying.has(resource.key)) this.endUnseen(resource, line.time_ns);
-    }
+    const { resources, tasks } = this.replaying;
     this.replaying = null;
+    for (const resource of [...this.open]) if (!resources.has(resource.key)) this.endUnseen(resource, line.time_ns);
+    for (const task of this.tasks.values()) if (!tasks.has(task.key)) this.endTaskUnseen(task, line.time_ns);
   }
 
   seen(time) {
@@ -125,6 +127,7 @@ class Model {
 
   taskStarted(line) {
     const task = this.task(line.process, line.task);
+    if (line.replayed && this.replaying) this.replaying.tasks.add(task.key);
     if (task.started !== null) return false;
     this.seen(line.time_ns);
     task.started = line.time_ns;
@@ -139,9 +142,24 @@ class Model {
   taskEnded(line) {
     const task = this.task(line.process, line.task);
     this.seen(line.time_ns);
+    if (task.outcome === "unknown") {
+      task.ended = line.time_ns;
+      task.outcome = line.outcome || null;
+    } else {
+      this.endTask(task, line.time_ns, line.outcome || null);
+    }
+  }
+
+  /** A task that owns something is still there. */
+  endTaskUnseen(task, time) {
+    if (task.started !== null && task.owns.size === 0) this.endTask(task, time, "unknown");
+  }
+
+  endTask(task, time, outcome) {
     if (task.ended !== null) return;
-    task.ended = line.time_ns;
-    task.outcome = line.outcome || null;
+    this.version += 1;
+    task.ended = time;
+    task.outcome = outcome;
     this.endedTasks.push(task);
     while (this.endedTasks.length > KEPT_TASKS) this.forgetTask(this.endedTasks.shift());
   }
@@ -154,13 +172,16 @@ class Model {
 
   step(line) {
     const key = this.key(line.process, line.resource);
-    let resource = this.resources.get(key);
     const time = line.time_ns;
+    let resource = this.resources.get(key);
+    let at = 0;
     if (resource) {
-      const last = resource.steps[resource.steps.length - 1];
-      if (time < last.time || (time === last.time && resource.steps.some((it) => it.time === time && it.event === line.event))) {
-        return false;
+      // Between threads, lines may come in another order than their times.
+      at = stepAt(resource, time) + 1;
+      for (let i = at - 1; i >= 0 && resource.steps[i].time === time; i -= 1) {
+        if (resource.steps[i].event === line.event) return false;
       }
+      if (line.replayed && at > 0 && at < resource.steps.length) return false;
       if (resource.ending === "unknown") this.reopen(resource);
     } else {
       resource = this.acquire(key, line);
@@ -176,12 +197,32 @@ class Model {
       call: line.call,
       stack: line.stack,
     };
-    resource.steps.push(step);
     this.steps += 1;
     this.lanes.touch(resource, time);
-    this.follow(resource, step);
+    if (at === resource.steps.length) {
+      resource.steps.push(step);
+      this.follow(resource, step);
+    } else {
+      this.insert(resource, step, at, line);
+    }
     if (this.steps > this.limit) this.forget();
     return true;
+  }
+
+  /** A step that others overtook: the state follows from all steps. */
+  insert(resource, step, at, line) {
+    resource.steps.splice(at, 0, step);
+    if (at === 0) {
+      resource.start = step.time;
+      resource.partial = step.event !== "acquired";
+    }
+    for (const name of ["local", "peer", "path"]) if (line[name] !== undefined) resource[name] = line[name];
+    if (step.event === "acquired") resource.text = null;
+    if (FINAL.has(step.event)) this.end(resource, step.time, step.event);
+    if (resource.end !== null) return;
+    const state = stateAt(resource, Infinity);
+    resource.state = state.state;
+    this.own(resource, state.owner);
   }
 
   acquire(key, line) {
@@ -228,7 +269,7 @@ class Model {
     }
     if (event === "rejoined") {
       for (const half of resource.halves) if (half.end === null) this.end(half, step.time, "rejoined");
-      if (resource.halfOf) {
+      if (resource.half) {
         this.end(resource, step.time, "rejoined");
         return;
       }
@@ -244,6 +285,10 @@ class Model {
     }
     resource.state = event === "offered" || event === "split" ? event : "owned";
     const owner = event === "split" && !resource.half ? null : step.to || step.from;
+    this.own(resource, owner);
+  }
+
+  own(resource, owner) {
     if (owner === resource.owner) return;
     if (resource.owner) resource.owner.owns.delete(resource);
     if (owner) owner.owns.add(resource);
@@ -301,7 +346,7 @@ class Model {
     return true;
   }
 
-  /** Events that are not shown, between what was seen last and `time`. */
+  /** Events that are not shown, between what was seen last and `time`; without a number if it is unknown. */
   gap(time, number) {
     this.lost += number;
     const end = time === undefined ? this.last : time;

@@ -4,6 +4,7 @@
 const ROWS = 200;
 const CHILDREN = 60;
 const CHIPS = 6;
+const NO_COLOURS = { bar: "transparent", edge: "transparent" };
 
 class Panels {
   constructor(app) {
@@ -64,10 +65,10 @@ class Panels {
     const row = element(
       "tr", null,
       element("th", "number", number),
-      element("td", null, resource.half ? resource.kind + " (" + resource.half + " half)" : resource.kind),
+      element("td", null, resource.kind),
       element("td", "owner", element("span", "swatch"), element("span")),
       element("td"), element("td", "number"), element("td", "number"),
-      element("td", "address", addressOf(resource) || "\u2013"),
+      element("td", "address"),
       element("td", "description", resource.description === undefined ? "\u2013" : resource.description),
     );
     row.cells[0].scope = "row";
@@ -83,23 +84,37 @@ class Panels {
     this.paint(cells[2].firstChild, state.owner);
     const traffic = this.app.view.isFollowing ? this.traffic.get(resource.key) : undefined;
     const words = traffic && traffic.state === "busy" && state.state === "owned" ? "busy" : state.cancelled ? "cancelled" : state.state;
-    setText(cells[3], resource.fault ? words + ", finding" : words);
-    row.className = (resource.fault ? "fault " : "") + (this.app.selection.resource === resource ? "selected" : "");
+    const isFault = this.isFault(resource);
+    setText(cells[3], isFault ? words + ", finding" : words);
+    row.className = (isFault ? "fault " : "") + (this.app.selection.resource === resource ? "selected" : "");
+    setText(cells[6], visible(addressOf(resource)) || "\u2013");
     setText(cells[4], age(this.app.view.now() - resource.start));
     setText(cells[5], traffic ? bytes(traffic.bytes_in) + " / " + bytes(traffic.bytes_out) : "\u2013");
   }
 
+  /** Whether a finding about it has been made by the shown moment. */
+  isFault(resource) {
+    return resource.fault !== null && resource.fault.time <= this.app.view.now();
+  }
+
   paint(swatch, owner) {
-    const colour = owner ? this.app.palette.of(owner.role).edge : "transparent";
-    if (swatch.colour === colour) return;
-    swatch.colour = colour;
-    swatch.style.backgroundColor = colour;
+    const colours = owner ? this.app.palette.of(owner.role) : NO_COLOURS;
+    if (swatch.colours === colours) return;
+    swatch.colours = colours;
+    swatch.style.backgroundColor = colours.bar;
+    swatch.style.borderColor = colours.edge;
   }
 
   /** Bytes, states and addresses from the registry's snapshot. */
   take(snapshot) {
     this.traffic.clear();
-    for (const it of snapshot.resources) this.traffic.set(it.id, it);
+    for (const it of snapshot.resources) {
+      this.traffic.set(it.id, it);
+      const resource = this.app.model.resources.get(it.id);
+      if (!resource || addressOf(resource)) continue;
+      for (const name of ["local", "peer", "path"]) if (it[name]) resource[name] = it[name];
+      resource.text = null;
+    }
   }
 
   tree(open) {
@@ -169,14 +184,16 @@ class Panels {
     const name = element("button", "link name", task.name);
     name.type = "button";
     name.addEventListener("click", () => this.app.selectTask(task));
-    const line = element("div", "task", toggle, element("span", "swatch"), name, element("span", "muted"), element("span", "chips"));
+    const words = element("span", "words", name, element("span", "muted"), element("span", "chips"));
+    const line = element("div", "task", toggle, element("span", "swatch"), words);
     const item = element("li", null, line, element("ul"));
     item.dataset.task = task.id;
     return item;
   }
 
   updateTask(item, task, children, owned) {
-    const [toggle, swatch, , note, chips] = item.firstChild.children;
+    const [toggle, swatch, words] = item.firstChild.children;
+    const [, note, chips] = words.children;
     const below = children.get(task) || [];
     const isOpen = !this.collapsed.has(task.key);
     toggle.classList.toggle("none", below.length === 0);
@@ -203,7 +220,7 @@ class Panels {
       (it) => (it.rest ? element("span", "muted") : this.chip(it)),
       (chip, it) => {
         if (it.rest) setText(chip, "and " + count(it.rest) + " more");
-        else chip.classList.toggle("fault", it.fault !== null);
+        else chip.classList.toggle("fault", this.isFault(it));
       },
     );
   }
@@ -223,12 +240,17 @@ class Panels {
     const time = view.now();
     const shown = model.findings.filter((it) => it.time <= time);
     const later = model.findings.length - shown.length;
-    setText(byId("findings-count"), count(model.findingCount) + (later > 0 ? ", " + count(later) + " later" : ""));
+    setText(byId("findings-count"), count(model.findingCount) + (later > 0 ? " (" + count(later) + " later)" : ""));
     byId("findings-none").hidden = shown.length > 0;
     const list = byId("findings");
     const newest = shown.slice(-ROWS).reverse();
     reconcile(list, newest, (it) => it.index, (it) => this.newFinding(it), () => {});
     byId("findings-count").classList.toggle("fault", model.findingCount > 0);
+  }
+
+  /** They are made again, because times have other labels in a recording. */
+  forgetFindings() {
+    reconcile(byId("findings"), [], (it) => it.index, null, null);
   }
 
   newFinding(finding) {

@@ -185,17 +185,25 @@ class View {
   /** The label of a time for ticks at this distance. */
   label(time, step) {
     const header = this.model.header;
-    if (header && header.time_unix_ms !== undefined && this.feed.state !== "recording") {
-      return wallClock(header.time_unix_ms, time - header.time_ns, step);
-    }
-    return sinceStart(time - (header ? Math.min(header.time_ns, this.first()) : this.first()), step);
+    if (this.hasWallClock()) return wallClock(header.time_unix_ms, time - header.time_ns, step);
+    return sinceStart(time - this.start(), step);
   }
 
-  /** Both clocks, for details. */
+  /** The time of a step: by the wall clock, or since the beginning of a recording. */
   fullLabel(time) {
     const header = this.model.header;
-    const since = sinceStart(time - this.first(), 1e6);
-    if (!header || header.time_unix_ms === undefined) return since;
-    return wallClock(header.time_unix_ms, time - header.time_ns, 1e3);
+    if (this.hasWallClock()) return wallClock(header.time_unix_ms, time - header.time_ns, 1e3);
+    return "+" + ((time - this.start()) / 1e9).toFixed(6) + " s";
+  }
+
+  hasWallClock() {
+    const header = this.model.header;
+    return header !== null && header.time_unix_ms !== undefined && this.feed.state !== "recording";
+  }
+
+  /** Where the times of a recording begin. */
+  start() {
+    const header = this.model.header;
+    return header ? Math.min(header.time_ns, this.first()) : this.first();
   }
 }
