@@ -28,10 +28,10 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         io::Result::Ok(())
     })?;
 
-    news.send(b"ann: is anybody here?\n")?;
     writeln!(client, "ping")?;
     client.shutdown(Shutdown::Write)?;
     let read = reader.join_flat();
+    news.send(b"ann: is anybody here?\n")?;
     drop(news);
     writer.join_flat()?;
     Ok(read?)
