@@ -1,4 +1,4 @@
-//! Lesson: a second close of a number that another pipe has in the meantime.
+//! Lesson: a pipe is closed by its number, and then by its drop, when another pipe has the number.
 
 use echown_learn::{Choice, Lesson, Program, Question, Source, Test};
 
@@ -14,40 +14,40 @@ pub(super) const LESSON: Lesson = Lesson {
     }],
     story: include_str!("reused_number/story.md"),
     question: Question {
-        text: "Suppose that `close` knows only the number. What does the second close of `stdin` \
-               do, and why does the compiler accept it?",
+        text: "Without a checker, what does `drop(stdin)` do here, and why does the compiler \
+               accept it?",
         choices: [
             Choice {
                 text: "It fails: the number is no longer open. The compiler does not know which \
                        numbers are.",
-                explanation: "It is open again. The next `pipe` got the lowest free number, and \
-                              that is the one that `feed` has freed.",
+                explanation: "It is open again. `pipe` got the lowest free number, and that is \
+                              the one that `close` had just freed.",
             },
             Choice {
-                text: "Nothing: the kernel remembers that `stdin` is closed, and closing twice is \
-                       allowed.",
+                text: "Nothing: the kernel remembers that `stdin` is closed, and ignores a second \
+                       close.",
                 explanation: "The kernel knows numbers, not variables. The number is in use, so \
                               the kernel closes it.",
             },
             Choice {
-                text: "It frees the memory of `stdin` a second time, which `&self` hides from the \
-                       compiler.",
-                explanation: "No memory is freed by a close. The variable stays valid in every \
-                              way that the compiler checks.",
+                text: "It frees the memory of `stdin` a second time: `close` has freed it \
+                       already.",
+                explanation: "`close` frees a number and no memory. The variable stays valid in \
+                              every way that the compiler checks.",
             },
             Choice {
                 text: "It closes `stdout`, which has this number now. To the compiler, numbers \
                        are only integers.",
                 explanation: "The close succeeds, and hits the next owner of the number. The read \
-                              from `stdout` would fail, far from the mistake.",
+                              from `stdout` then fails, far from the mistake.",
             },
         ],
         right: 3,
     },
     broken: Program { text: include_str!("reused_number/broken.rs"), run: broken::run },
     fixed: Program { text: include_str!("reused_number/fixed.rs"), run: fixed::run },
-    finds: &["double-release"],
-    test: Test { name: "each_pipe_is_closed_once", options: "", finds: &["double-release"] },
+    finds: &["fd-replaced"],
+    test: Test { name: "each_pipe_is_closed_once", options: "", finds: &["fd-replaced"] },
     recorded: None,
     why: include_str!("reused_number/why.md"),
 };

@@ -2,19 +2,18 @@
 
 use std::error::Error;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 
-use echown::net::{PipeWriter, pipe};
-
-/// Sends the input of a program, which waits for the end of it.
-fn feed(mut stdin: &PipeWriter, text: &str) -> io::Result<()> {
-    stdin.write_all(text.as_bytes())?;
-    stdin.close()?;
-    Ok(())
-}
+use echown::net::pipe;
+use echown::ownership;
 
 pub fn run() -> Result<(), Box<dyn Error>> {
-    let (program, stdin) = pipe()?;
-    feed(&stdin, "2 + 2\n")?;
+    let (_program, mut stdin) = io::pipe()?;
+    let number = stdin.as_raw_fd();
+    stdin.write_all(b"2 + 2\n")?;
+    let stdin = ownership::own_fd(stdin)?;
+    // The program waits for the end of its input.
+    nix::unistd::close(number)?;
 
     // The next program starts: a pipe for its output.
     let (mut stdout, mut next_program) = pipe()?;
@@ -22,8 +21,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     next_program.close()?;
 
     // The first program has ended.
-    program.close()?;
-    stdin.close()?;
+    drop(stdin);
 
     let mut line = String::new();
     stdout.read_to_string(&mut line)?;
