@@ -69,9 +69,9 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
     let mut findings: Vec<Finding> = reports.iter().map(finding).collect();
     findings.extend(unjoined);
     let end = match end {
-        // The reports say the rest.
+        // The rest of an error about a leak is in its report.
         End::Failed(error) if !findings.is_empty() => {
-            End::Failed(error.lines().next().unwrap_or_default().to_owned())
+            End::Failed(shown(error.lines().next().unwrap_or_default().to_owned()))
         }
         End::Failed(error) => End::Failed(shown(error)),
         End::Panicked(message) => End::Panicked(shown(message)),
@@ -80,10 +80,13 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
     Run { end, findings, state: state.map(shown) }
 }
 
+/// How the program itself ended: what it leaked or left is among the findings.
 fn end(outcome: Result<Result<(), String>, TaskError<Result<(), String>>>) -> End {
     match outcome {
         Ok(Ok(())) => End::Returned,
         Ok(Err(error)) => End::Failed(error),
+        Err(TaskError::Leaked(result, _)) => end(Ok(result)),
+        Err(TaskError::UnjoinedChildren(left)) => end(Ok(left.value)),
         Err(TaskError::Panicked(panic)) => End::Panicked(panic.message().to_owned()),
         Err(error) => End::Failed(error.to_string()),
     }
