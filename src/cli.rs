@@ -11,6 +11,7 @@ mod log_arguments;
 mod output;
 mod panic;
 mod parse;
+mod picture;
 mod record;
 mod reports;
 mod serve;
@@ -49,6 +50,7 @@ enum Command {
     Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
     Learn(learn::LearnArguments),
+    Picture(picture::PictureArguments),
     Unchecked(unchecked::UncheckedArguments),
 }
 
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Learn(arguments) => learn::run(&arguments),
+        Command::Picture(arguments) => picture::run(&arguments),
         Command::Unchecked(arguments) => unchecked::run(&arguments),
     }
 }

@@ -28,6 +28,7 @@ mod memory;
 mod messages;
 mod nothing_leaks;
 mod pages;
+mod picture;
 mod plain_echo;
 mod readme;
 mod record;

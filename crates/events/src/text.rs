@@ -112,12 +112,11 @@ struct Plot {
 impl Plot {
     fn new(timeline: &Timeline, room: usize) -> Plot {
         let order = timeline.order();
-        // One more column, for what is open at the end.
-        Plot { width: room.min((order.count() + 1) * COLUMN_MAX), order }
+        Plot { width: room.min(order.room() * COLUMN_MAX), order }
     }
 
     fn cell(&self, at: At) -> usize {
-        self.order.column(at) * self.width / (self.order.count() + 1)
+        self.order.column(at) * self.width / self.order.room()
     }
 
     /// The cells between the symbols at both ends of a span.

@@ -24,8 +24,7 @@ pub(super) struct Scale {
 impl Scale {
     pub(super) fn new(timeline: &Timeline, options: &Options) -> Scale {
         let order = timeline.order();
-        // One more column, for what is open at the end.
-        let columns = (order.count() + 1) as f64;
+        let columns = order.room() as f64;
         let room = f64::from(options.width).max(WIDTH_MIN) - 2.0 * MARGIN;
         let column = (room / columns).min(COLUMN_MAX);
         let width = match options.axis {
@@ -47,7 +46,7 @@ impl Scale {
     pub(super) fn right(&self) -> f64 {
         match self.axis {
             Axis::Time => self.width - MARGIN - 24.0,
-            Axis::Order => MARGIN + self.column * (self.order.count() + 1) as f64,
+            Axis::Order => MARGIN + self.column * self.order.room() as f64,
         }
     }
 

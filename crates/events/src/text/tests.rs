@@ -28,7 +28,7 @@ fn a_narrow_terminal_gets_letters_for_owners_and_a_key() {
     lines.step(Kind::Given, (1, 3), names[0], names[1]);
     lines.ended(Kind::Released, (1, 3), names[1]);
     let expected = "\
-fd 3 pipe  o-A---->-B-----x
+fd 3 pipe  o-A------->-B-------x
 o acquired   > handed over   x closed
 A = task 1 `accept 127.0.0.1:3000`
 B = task 2 `accept 127.0.0.1:3001`
@@ -67,9 +67,9 @@ fn halves_have_rows_of_their_own() {
     lines.ended(Kind::Released, (3, 3), CHILD).half_of = Some(1);
     lines.ended(Kind::Released, (1, 3), MAIN);
     let expected = "\
-fd 3 pipe     ●─main────────────────┬····························×
-  read half          ●─main───────────────────────×
-  write half                ●─main─────────▶─child────────×
+fd 3 pipe     ●─main──────────────────┬································×
+  read half           ●─main───────────────────────────×
+  write half                  ●─main───────────▶─child─────────×
 ● acquired   ▶ handed over   ┬ split   × closed
 ";
     let shown = text(&Timeline::of(&lines.0), 80, false);

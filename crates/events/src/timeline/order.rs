@@ -6,6 +6,7 @@ use super::{At, Timeline};
 #[derive(Clone, Debug)]
 pub struct Order {
     columns: Vec<u32>,
+    has_open: bool,
 }
 
 impl Timeline {
@@ -19,7 +20,8 @@ impl Timeline {
             marks.chain(ends).chain(findings).map(|it| it.column).filter(|it| *it > 0).collect();
         columns.sort_unstable();
         columns.dedup();
-        Order { columns }
+        let has_open = self.resources().any(|(_, it)| it.end.is_none());
+        Order { columns, has_open }
     }
 }
 
@@ -28,6 +30,12 @@ impl Order {
     #[must_use]
     pub fn count(&self) -> usize {
         self.columns.len().max(1)
+    }
+
+    /// The columns to leave room for: one more, if something is open at the end.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.count() + usize::from(self.has_open)
     }
 
     /// The column of a position: that of the last event drawn not after it, the first one otherwise.
