@@ -62,7 +62,6 @@ class Controls {
   even() {
     const { view } = this.app;
     view.setEven(view.times === null);
-    byId("even").setAttribute("aria-pressed", String(view.times !== null));
     if (view.times) view.fit();
   }
 
@@ -144,6 +143,7 @@ class Controls {
     const { view, feed, model, filter } = this.app;
     const runs = view.playing !== null || (view.isFollowing && feed.isLive);
     setText(byId("pause"), runs ? "Pause" : "Play");
+    byId("even").setAttribute("aria-pressed", String(view.times !== null));
     byId("live").disabled = view.isFollowing;
     setText(byId("live"), feed.state === "recording" ? "End" : "Live");
     byId("clear-filter").hidden = filter.isEmpty;

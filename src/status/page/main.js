@@ -88,27 +88,21 @@ class App {
     Object.assign(counters, { received, replayed, repeated, unread, lost, drawn: applied, kept: this.model.steps, state: feed.state });
   }
 
-  /** All at once after an action; otherwise one part for each frame. */
+  /** One part for each frame, so that no frame has to wait for all. */
   updatePanels(time) {
     const parts = [
-      () => this.controls.update(), () => this.panels.updatePart(0), () => this.panels.updatePart(1),
-      () => this.panels.updatePart(2), () => this.details.update(), () => this.controls.overview(time),
+      () => this.controls.update(), () => this.details.update(), () => this.panels.updatePart(0),
+      () => this.panels.updatePart(1), () => this.panels.updatePart(2), () => this.controls.overview(time),
     ];
-    if (this.isChanged) {
-      this.isChanged = false;
-      this.panelsAt = time;
-      this.nextPart = parts.length;
-      for (const part of parts) part();
-      return;
-    }
     if (this.nextPart >= parts.length) {
-      if (time - this.panelsAt < PANELS_MS) return;
+      if (!this.isChanged && time - this.panelsAt < PANELS_MS) return;
+      this.isChanged = false;
       this.panelsAt = time;
       this.nextPart = 0;
     }
     parts[this.nextPart]();
     this.nextPart += 1;
-    if (this.nextPart < parts.length) this.wake();
+    if (this.nextPart < parts.length || this.isChanged) this.wake();
   }
 
   tick() {

@@ -13,6 +13,7 @@ class Panels {
     this.traffic = new Map();
     this.collapsed = new Set();
     this.full = new Set();
+    this.open = null;
     byId("descriptors-more").addEventListener("click", () => {
       this.rows += 1000;
       this.update();
@@ -23,6 +24,8 @@ class Panels {
   openNow() {
     const { model, view, filter } = this.app;
     const time = view.now();
+    const key = [model.version, filter.version, view.moment].join();
+    if (this.open && this.openKey === key) return this.open;
     const isPast = !view.isFollowing;
     const all = [];
     let total = 0;
@@ -33,7 +36,9 @@ class Panels {
       if (filter.isEmpty || filter.matches(resource)) all.push({ resource, state });
     }
     all.sort((a, b) => order(a.resource.number) - order(b.resource.number) || order(a.resource.table) - order(b.resource.table) || a.resource.id - b.resource.id);
-    return { all, total };
+    this.openKey = key;
+    this.open = { all, total };
+    return this.open;
   }
 
   update() {

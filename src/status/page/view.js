@@ -104,7 +104,8 @@ class View {
   toLive() {
     this.moment = null;
     this.playing = null;
-    if (!this.feed.isLive) this.show(this.feed.now());
+    if (this.feed.isLive) this.setEven(false);
+    else this.show(this.feed.now());
     this.version += 1;
   }
 
@@ -157,6 +158,7 @@ class View {
 
   /** Equal distance between steps, or a scale of time. */
   setEven(isEven) {
+    if (isEven === (this.times !== null)) return;
     const begin = this.time(this.begin());
     const end = this.time(this.end);
     this.times = null;
