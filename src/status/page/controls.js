@@ -150,7 +150,9 @@ class Controls {
     const status = byId("status");
     const isPaused = !view.isFollowing && feed.state === "live";
     status.dataset.state = isPaused ? "paused" : feed.state;
-    setText(status, isPaused ? (view.playing ? "Playing, " : "Paused, ") + duration(Math.max(0, Math.round((feed.now() - view.now()) / 1e9) * 1e9)) + " behind live" : feed.words);
+    const behind = Math.floor((feed.now() - view.now()) / 1e9) * 1e9;
+    const words = view.playing ? "Playing" : "Paused";
+    setText(status, isPaused ? words + (behind > 0 ? ", " + age(behind) + " behind live" : "") : feed.words);
     const { received, lost } = feed.counters;
     const parts = [plural(received, "event")];
     if (lost > 0) parts.push(count(lost) + " not shown");

@@ -115,7 +115,7 @@ class Drawing {
       const first = Math.max(0, Math.ceil(view.begin() / every) * every);
       for (let i = first; i <= view.end && i < view.times.length; i += every) {
         const time = view.times[i];
-        ticks.push({ x: view.x(time), label: view.label(time, 1e3) });
+        ticks.push({ x: view.x(time), label: view.label(time, time - view.start() >= 1e9 ? 1e6 : 1e3) });
       }
       return ticks;
     }
@@ -334,9 +334,10 @@ class Drawing {
     }
     if (bar < 9 || width < 24 || owner === null) return;
     context.fillStyle = isOffered ? theme.ink : colours.ink;
-    const name = visible(owner.name);
-    const long = name + " (offered)";
-    this.fittingText(isOffered && this.textWidth(long) <= width - 14 ? long : name, x0 + (textBefore ? 9 : 6), top + bar / 2 + 0.5, width - 14);
+    const room = width - 14;
+    const names = isOffered ? [owner.name + " (offered)", owner.name, owner.role] : [owner.name, owner.role];
+    const name = names.map(visible).find((it) => this.textWidth(it) <= room) || visible(owner.role);
+    this.fittingText(name, x0 + (textBefore ? 9 : 6), top + bar / 2 + 0.5, room);
   }
 
   /** Read half above, write half below. Hatched where a half is unknown. */

@@ -169,7 +169,11 @@ class App {
 
   feedChanged() {
     const { feed, model, view } = this;
-    if (model.header) setText(byId("program"), visible(model.header.program || "") + (model.header.process ? " (" + model.header.process + ")" : ""));
+    if (model.header) {
+      const process = model.header.process ? "process " + model.header.process + ": " : "";
+      setText(byId("program"), process + visible(model.header.program || ""));
+      byId("program").title = byId("program").textContent;
+    }
     if (feed.state === "recording") this.showRecording();
     if (feed.state === "live" && view.isFollowing) view.end = view.position(feed.now());
     this.changed();

@@ -8,6 +8,7 @@ const MOVES = new Set(["acquired", "given", "transferred", "claimed", "inherited
 const STEPS = new Set([...FINAL, ...MOVES, "offered", "split", "replaced", "cancelled"]);
 const KEPT_FINDINGS = 2000;
 const KEPT_GAPS = 500;
+const KEPT_DECLARED = 1000;
 const KEPT_TASKS = 20000;
 const KEPT_STEPS_OF_ONE = 64;
 
@@ -69,9 +70,7 @@ class Model {
       case "violation":
         return this.finding(line);
       case "declared":
-        if (this.declared.some((it) => it.number === line.number)) return false;
-        this.declared.push(line);
-        return true;
+        return this.declare(line);
       case "lost":
         this.gap(line.time_ns, line.count);
         return true;
@@ -81,6 +80,18 @@ class Model {
       default:
         return true;
     }
+  }
+
+  /** A number may be declared again with other words; the newest counts. */
+  declare(line) {
+    const known = this.declared.findIndex((it) => it.number === line.number && it.table === line.table);
+    if (known < 0) {
+      if (this.declared.length < KEPT_DECLARED) this.declared.push(line);
+      return true;
+    }
+    if (line.replayed || line.time_ns === this.declared[known].time_ns) return false;
+    this.declared[known] = line;
+    return true;
   }
 
   /** A header: of a new recording, or of the same one after a reconnect. */

@@ -53,14 +53,44 @@ class Panels {
   }
 
   table({ all, total }) {
-    const shown = all.slice(0, this.rows);
+    const shown = [...all.slice(0, this.rows), ...this.declaredNow()];
     setText(byId("descriptors-count"), all.length === total ? count(total) : count(all.length) + " of " + count(total));
     byId("descriptors").classList.toggle("undescribed", !all.some((it) => it.resource.description !== undefined));
     const body = byId("descriptors").tBodies[0];
-    reconcile(body, shown, (it) => it.resource.key, (it) => this.newRow(it.resource), (row, it) => this.updateRow(row, it));
+    reconcile(body, shown, (it) => it.key || it.resource.key, (it) => (it.declared ? this.newDeclaredRow(it.declared) : this.newRow(it.resource)), (row, it) => {
+      if (!it.declared) this.updateRow(row, it);
+    });
+    const none = byId("descriptors-none");
+    none.hidden = all.length > 0;
+    const hint = this.app.view.isFollowing && this.app.feed.isLive ? "" : " Choose another moment in the history above.";
+    setText(none, this.app.filter.isEmpty ? "Nothing is open at this moment." + hint : "Nothing that matches the filter is open.");
     const more = byId("descriptors-more");
-    more.hidden = all.length <= shown.length;
-    if (!more.hidden) setText(more, "Show " + count(Math.min(1000, all.length - shown.length)) + " more");
+    more.hidden = all.length <= this.rows;
+    if (!more.hidden) setText(more, "Show " + count(Math.min(1000, all.length - this.rows)) + " more");
+  }
+
+  /** Descriptors of libraries and of the parent process, which no task owns. */
+  declaredNow() {
+    const { model, view, filter } = this.app;
+    if (filter.role || filter.onlyFindings) return [];
+    const isShown = (it) => it.time_ns <= view.now() && filter.words.every((word) => (it.number + " " + it.name + " " + it.reason).toLowerCase().includes(word.text));
+    return model.declared.filter(isShown).map((declared) => ({ key: "declared " + declared.number + " " + declared.time_ns, declared }));
+  }
+
+  newDeclaredRow(line) {
+    const row = element(
+      "tr", "declared",
+      element("th", "number", String(line.number)),
+      element("td", null, "\u2013"),
+      element("td", "owner", line.name),
+      element("td", null, "declared"),
+      element("td"), element("td"),
+      element("td", "address", line.reason),
+      element("td", "description", "\u2013"),
+    );
+    row.cells[0].scope = "row";
+    row.title = line.site ? visible(line.site) : "";
+    return row;
   }
 
   newRow(resource) {
@@ -207,7 +237,7 @@ class Panels {
     toggle.setAttribute("aria-label", "Children of " + visible(task.name));
     setText(toggle, isOpen ? "\u25be" : "\u25b8");
     this.paint(swatch, task);
-    const thread = task.threadName || (task.thread === null ? "" : "thread " + task.thread);
+    const thread = task.threadName === task.name ? "" : task.threadName || (task.thread === null ? "" : "thread " + task.thread);
     const time = this.app.view.now();
     const state = task.cancelled !== null && task.cancelled <= time ? "cancelled" : task.ended !== null && task.ended <= time ? "ended" : "";
     setText(note, [thread ? visible(thread) : "", state].filter(Boolean).join(", "));
