@@ -79,6 +79,7 @@ pub use echown_report::{
 };
 pub use error::{Error, ErrorKind, Refused};
 pub use events::Subscription;
+pub(crate) use events::publish_message;
 pub use give::Give;
 pub use half::Half;
 pub(crate) use half::HalfCell;

@@ -96,7 +96,7 @@ pub(super) struct Output {
 #[derive(Default)]
 pub(super) struct Files<'a> {
     pub(super) log: Option<&'a LogArguments>,
-    pub(super) events: Option<(&'a Path, OutputFormat)>,
+    pub(super) events: Option<&'a Path>,
 }
 
 impl Output {
@@ -109,9 +109,8 @@ impl Output {
             let path = log.log_file.as_deref()?;
             Some(channel("log writer", "line", Some(path), Some(log.log_format)))
         });
-        let events = files
-            .events
-            .map(|(path, format)| channel("event writer", "line", Some(path), Some(format)));
+        let text = Some(OutputFormat::Text);
+        let events = files.events.map(|path| channel("event writer", "line", Some(path), text));
         let report_file = reports
             .path()
             .map(|path| channel("report writer", REPORT, Some(path), reports.notice()));

@@ -198,7 +198,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     };
     let checker = &arguments.checker;
     let may_abort = [checker.on_leak, checker.on_violation].contains(&Policy::Abort);
-    let trace = arguments.styles.trace().to_file();
+    let trace = arguments.styles.trace().file();
     let files = Files { log: Some(&arguments.log), events: trace };
     let output = Arc::new(Output::new(&files, &reporting, may_abort));
     log::init(&arguments.log, &output);

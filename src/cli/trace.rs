@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::log_arguments::OutputFormat;
 use super::output::Output;
 use crate::stage::Sink;
 
@@ -25,10 +24,6 @@ pub(super) struct TraceArguments {
         default_missing_value = STDERR
     )]
     trace_events: Option<PathBuf>,
-
-    /// Format of the trace: text, or one JSON object per line.
-    #[arg(long, value_name = "FORMAT", default_value = "text", requires = "trace_events")]
-    trace_format: OutputFormat,
 }
 
 impl TraceArguments {
@@ -41,22 +36,10 @@ impl TraceArguments {
         self.trace_events.as_deref().filter(|path| *path != Path::new(STDERR))
     }
 
-    /// The file with the format of its lines.
-    pub(super) fn to_file(&self) -> Option<(&Path, OutputFormat)> {
-        self.file().map(|path| (path, self.trace_format))
-    }
-
     /// The sink of the event trace, if one is requested.
     pub(super) fn sink(&self, output: &Arc<Output>) -> Option<Sink> {
         let output = Arc::clone(output);
-        let format = self.trace_format;
-        self.is_wanted().then(|| -> Sink {
-            Box::new(move |line| {
-                output.event(match format {
-                    OutputFormat::Text => format!("{line}\n"),
-                    OutputFormat::Json => line.to_json() + "\n",
-                });
-            })
-        })
+        self.is_wanted()
+            .then(|| -> Sink { Box::new(move |line| output.event(format!("{line}\n"))) })
     }
 }

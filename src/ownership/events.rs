@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use echown_events::{Addresses, Encoder, Event, Kind, Line, Program, Queue, ResourceName, What};
+use echown_fd::escape;
 use echown_report::{Event as Step, Report, ResourceId, TaskId};
 
 use super::fd_table;
@@ -27,7 +28,7 @@ use super::moment::Moment;
 use super::record::{Labelled, Record};
 use super::registry::Registry;
 use super::snapshot;
-use super::task::Task;
+use super::task::{self, Task};
 
 type Render = Box<dyn Fn(&Report) -> String + Send + Sync>;
 
@@ -88,6 +89,16 @@ impl Registry {
             is_live: false,
             known,
         }
+    }
+}
+
+/// Publishes a message of the current task to the observers of the current registry.
+pub(crate) fn publish_message(text: &dyn fmt::Display) {
+    let registry = Registry::current();
+    if registry.is_watched() {
+        let task = task::current(&registry).shared_label();
+        let text = escape::text(&text.to_string()).into_owned();
+        registry.publish_now(What::Message { task, text });
     }
 }
 

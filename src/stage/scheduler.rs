@@ -68,7 +68,7 @@ impl<A: Copy + fmt::Debug + 'static> Turn<'_, A> {
         self.scheduler.name(self.me)
     }
 
-    /// Writes an event of the program to the trace.
+    /// Writes an event of the program to the trace, and to the observers of the registry.
     pub(crate) fn trace(&self, event: &TraceEvent<'_>) {
         self.scheduler.trace(event);
     }
@@ -198,6 +198,7 @@ impl<A: Copy + fmt::Debug + 'static> Scheduler<A> {
         if let Some(sink) = &self.sink {
             sink(event);
         }
+        crate::ownership::publish_message(event);
     }
 
     /// Traces a message. Returns its transition, and the state that it is of.

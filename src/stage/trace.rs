@@ -1,4 +1,4 @@
-//! `TraceEvent`: one line of the trace, as text and as JSON.
+//! `TraceEvent`: one line of the trace.
 
 use std::fmt;
 
@@ -12,14 +12,11 @@ const BYTES_SHOWN: usize = 64;
 
 /// One line of a trace. Its text has the grammar of EDSM's trace.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "json", derive(serde::Serialize))]
-#[cfg_attr(feature = "json", serde(tag = "event", rename_all = "snake_case"))]
 pub(crate) enum TraceEvent<'a> {
     /// A machine gets an event. Its reaction comes after this line.
     Got {
         machine: &'a str,
         state: &'a str,
-        #[cfg_attr(feature = "json", serde(rename = "got", serialize_with = "as_text"))]
         event: Event,
         /// `SELF`, `OS`, or the name of a machine.
         from: &'a str,
@@ -69,20 +66,4 @@ impl fmt::Display for TraceEvent<'_> {
             TraceEvent::Reply { text } => write!(f, "reply: {text}"),
         }
     }
-}
-
-#[cfg(feature = "json")]
-impl TraceEvent<'_> {
-    /// The event as one JSON object.
-    pub(crate) fn to_json(self) -> String {
-        match serde_json::to_string(&self) {
-            Ok(json) => json,
-            Err(error) => unreachable!("plain data always serializes: {error}"),
-        }
-    }
-}
-
-#[cfg(feature = "json")]
-fn as_text<S: serde::Serializer>(event: &Event, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(event)
 }

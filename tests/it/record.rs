@@ -211,3 +211,24 @@ fn the_page_of_events_shows_a_real_connection_and_has_a_schema() {
         }
     }
 }
+
+#[test]
+fn a_recording_contains_the_messages_of_the_staged_style() {
+    let folder = Folder::new("recorded-messages");
+    let (path, trace) = (folder.file("recording.jsonl"), folder.file("trace"));
+    let options = ["--style", "staged", "--record", &path, "--trace-events", &trace];
+    let server = Server::start(&options);
+    let mut client = server.connect();
+    client.write_all(b"hello\n").unwrap();
+    client.read_exact(&mut [0; 6]).unwrap();
+    drop(client);
+    server.stop();
+    let lines = read(&path);
+    let live = lines.iter().position(|line| line.event == Kind::Live).unwrap();
+    let messages = lines[live..].iter().filter(|line| line.event == Kind::Message);
+    let messages: Vec<&str> = messages.filter_map(|line| line.text.as_deref()).collect();
+    assert!(messages.len() > 10, "{messages:#?}");
+    let trace = fs::read_to_string(&trace).unwrap();
+    let traced: Vec<&str> = trace.lines().collect();
+    assert!(traced.ends_with(&messages), "{traced:#?} {messages:#?}");
+}

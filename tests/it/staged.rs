@@ -329,9 +329,9 @@ fn the_custody_of_a_connection_is_the_way_through_the_machines() {
 }
 
 #[test]
-fn the_trace_is_json_when_asked_for_and_reopened_on_sighup() {
-    let traced = Traced::start_with(1, &["--trace-format", "json"]);
-    traced.wait_for("hello");
+fn the_trace_is_reopened_on_sighup() {
+    let traced = Traced::start_with(1, &[]);
+    traced.wait_for("Hello");
     let moved = traced.path.with_extension("old");
     std::fs::rename(&traced.path, &moved).unwrap();
     traced.server.signal(Signal::HUP);
@@ -340,12 +340,7 @@ fn the_trace_is_json_when_asked_for_and_reopened_on_sighup() {
     traced.wait_for("RX-1");
     let old = std::fs::read_to_string(&moved).unwrap();
     std::fs::remove_file(&moved).unwrap();
-    for line in old.lines().chain(traced.lines().iter().map(String::as_str)) {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(event["machine"].is_string(), "{line}");
-    }
-    let first = r#"{"event":"got","machine":"RX-1","state":"INIT","got":"M0","from":"SELF"}"#;
-    assert_eq!(old.lines().next(), Some(first));
+    assert_eq!(old.lines().next(), Some("RX-1 @ INIT got 'M0' from SELF"));
     assert!(!old.contains("D0"), "what came later is in the new file: {old}");
 }
 

@@ -223,7 +223,6 @@ fn a_stalled_file_delays_neither_clients_nor_the_drain() {
         &["--log-level", "trace", "--log-file"][..],
         &["--chaos", "leak=1", "--report-file"],
         &["--style", "staged", "--trace-events"],
-        &["--style", "staged", "--trace-format", "json", "--trace-events"],
     ]
     .into_iter()
     .enumerate()

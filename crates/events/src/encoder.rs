@@ -93,6 +93,11 @@ impl Encoder {
                 outcome: Some(outcome.as_str().into()),
                 ..Line::new(Kind::TaskEnded, 0)
             },
+            What::Message { task, text } => Line {
+                task: Some(task_name(task)),
+                text: Some(text.clone()),
+                ..Line::new(Kind::Message, 0)
+            },
             What::Finding(report) => finding(report, program.render(report)),
             What::Declared(declared) => Line {
                 number: Some(declared.number),

@@ -62,6 +62,13 @@ pub enum What {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The program tells what it does: a message between state machines, for example.
+    Message {
+        /// The task.
+        task: Arc<TaskLabel>,
+        /// One line.
+        text: String,
+    },
     /// A report was made.
     Finding(Arc<Report>),
     /// A descriptor of a library was declared.
@@ -79,7 +86,10 @@ impl Event {
                 Step::Released | Step::Dropped | Step::Finalized | Step::Disowned | Step::Rejoined
             ),
             What::TaskEnded { .. } | What::Finding(_) | What::Declared(_) => true,
-            What::Cancelled { .. } | What::TaskStarted { .. } | What::TaskCancelled { .. } => false,
+            What::Cancelled { .. }
+            | What::TaskStarted { .. }
+            | What::TaskCancelled { .. }
+            | What::Message { .. } => false,
         }
     }
 }

@@ -77,6 +77,8 @@ kinds! {
     TaskCancelled = "task_cancelled",
     /// A task ended.
     TaskEnded = "task_ended",
+    /// The program tells what it does.
+    Message = "message",
     /// A report: a task ended and still owned something.
     Leaked = "leaked",
     /// A report: a violation, a replaced descriptor, or a failed finalizer.
@@ -226,7 +228,7 @@ line! {
     verdict: Cow<'static, str>,
     /// A report in one line.
     message: String,
-    /// A report as the terminal shows it, without colours.
+    /// A report as the terminal shows it, without colours. `message`: the message.
     text: String,
     /// A report's resources.
     resources: Vec<u64>,

@@ -92,7 +92,7 @@ pub(super) fn run(
     (log, record): (&LogArguments, &RecordArguments),
     reporting: &Arc<Reporting>,
 ) -> ExitCode {
-    let files = Files { log: Some(log), events: arguments.trace.to_file() };
+    let files = Files { log: Some(log), events: arguments.trace.file() };
     let output = Arc::new(Output::new(&files, reporting, false));
     log::init(log, &output);
     let reports = Arc::clone(&output);
