@@ -16,6 +16,7 @@ mod idle_client;
 mod offer;
 mod panic_order;
 mod passing;
+mod project;
 mod reused_number;
 mod runner;
 mod split;
@@ -24,6 +25,7 @@ mod transfer;
 
 use echown_learn::Lesson;
 
+pub(crate) use project::{built_in, exercises, project};
 pub(crate) use runner::run_here;
 
 /// All lessons.
@@ -44,3 +46,6 @@ pub(crate) static LESSONS: &[Lesson] = &[
     three_tables::LESSON,
     passing::LESSON,
 ];
+
+/// The beginning of the page that lists the lessons.
+pub(crate) const CONTENTS: &str = include_str!("lessons/contents.md");

@@ -2,14 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use clap::Args;
-use echown_learn::{Host, Lesson, ProgressFile, Run, Session, Variant, text};
+use clap::{Args, Subcommand};
+use echown_learn::{Host, Lesson, ProgressFile, Run, Session, Variant, page, text};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{EXIT_FAILURE, EXIT_USAGE, exit_code_of_print, fail};
-use crate::lessons::{LESSONS, run_here};
+use crate::lessons::{CONTENTS, LESSONS, built_in, exercises, project, run_here};
 
 /// Learn from real bugs who closes a descriptor: a story, a question, a program that runs, its report,
 /// and its fix.
@@ -18,7 +19,11 @@ use crate::lessons::{LESSONS, run_here};
 /// terminal, the list or the lesson is printed without questions. Progress is kept in
 /// `$XDG_STATE_HOME/echown/learn.json` (default: `~/.local/state`).
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct LearnArguments {
+    #[command(subcommand)]
+    command: Option<LearnCommand>,
+
     /// The lesson: its name or its number.
     #[arg(value_name = "LESSON")]
     lesson: Option<String>,
@@ -44,7 +49,51 @@ pub(super) struct LearnArguments {
     data: bool,
 }
 
+#[derive(Subcommand)]
+enum LearnCommand {
+    /// Write a Cargo project with an exercise for each lesson: a test that fails until its program is
+    /// fixed. `#[echown::test]` is the judge.
+    Init {
+        /// The folder, which does not exist or is empty.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+
+        /// The folder of the package `echown`, which is not published yet. Default: where this program
+        /// was built.
+        #[arg(long = "echown", value_name = "PATH")]
+        package: Option<PathBuf>,
+    },
+    /// Print the solution of a lesson's exercise.
+    Solution {
+        /// The lesson: its name or its number.
+        #[arg(value_name = "LESSON")]
+        lesson: String,
+    },
+    /// Write the lessons as pages of Markdown.
+    #[command(hide = true)]
+    Pages {
+        /// The folder, which exists.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
 pub(super) fn run(arguments: &LearnArguments) -> ExitCode {
+    match &arguments.command {
+        Some(LearnCommand::Init { folder, package }) => init(folder, package.as_deref()),
+        Some(LearnCommand::Solution { lesson }) => match find(lesson) {
+            Some(index) => exit_code_of_print(print(&exercises().solution(&LESSONS[index]))),
+            None => no_such_lesson(lesson),
+        },
+        Some(LearnCommand::Pages { folder }) => match pages(folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error, EXIT_FAILURE),
+        },
+        None => learn(arguments),
+    }
+}
+
+fn learn(arguments: &LearnArguments) -> ExitCode {
     if arguments.data {
         return exit_code_of_print(print(&data()));
     }
@@ -55,9 +104,7 @@ pub(super) fn run(arguments: &LearnArguments) -> ExitCode {
     }
     let lesson = match arguments.lesson.as_deref().map(find) {
         Some(None) => {
-            let word = arguments.lesson.as_deref().unwrap_or_default();
-            let message = format!("there is no lesson `{word}`; `echown learn --list` lists them");
-            return fail(message, EXIT_USAGE);
+            return no_such_lesson(arguments.lesson.as_deref().unwrap_or_default());
         }
         Some(index) => index,
         None => None,
@@ -80,6 +127,10 @@ pub(super) fn run(arguments: &LearnArguments) -> ExitCode {
             Err(error) => fail(error, EXIT_FAILURE),
         },
     }
+}
+
+fn no_such_lesson(word: &str) -> ExitCode {
+    fail(format!("there is no lesson `{word}`; `echown learn --list` lists them"), EXIT_USAGE)
 }
 
 fn print(text: &str) -> io::Result<()> {
@@ -113,6 +164,47 @@ fn reset(progress: &ProgressFile) -> ExitCode {
             fail(format_args!("failed to remove {path}: {error}"), EXIT_FAILURE)
         }
     }
+}
+
+/// Writes the project of exercises.
+fn init(folder: &Path, package: Option<&Path>) -> ExitCode {
+    let Some(package) = package.map(Path::to_owned).or_else(built_in) else {
+        let why = "the package `echown` is not published yet: add --echown PATH, its folder";
+        return fail(why, EXIT_USAGE);
+    };
+    let project = match project(&package) {
+        Ok(project) => project,
+        Err(error) => return fail(error, EXIT_USAGE),
+    };
+    if let Err(error) = project.write(folder) {
+        let folder = folder.display();
+        return fail(
+            format_args!("failed to write the project to {folder}: {error}"),
+            EXIT_FAILURE,
+        );
+    }
+    let first = LESSONS[0].name;
+    exit_code_of_print(print(&format!(
+        "{} exercises are in {}. Begin there with README.md, or with\n\n    cargo test --test {first}\n",
+        LESSONS.len(),
+        folder.display()
+    )))
+}
+
+/// Writes the pages of all lessons.
+fn pages(folder: &Path) -> Result<(), String> {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    write("README.md", &page::contents(LESSONS, CONTENTS))?;
+    for (index, lesson) in LESSONS.iter().enumerate() {
+        let broken = ThisProgram.run(lesson, Variant::Broken)?;
+        let fixed = ThisProgram.run(lesson, Variant::Fixed)?;
+        let name = page::file_name(index + 1, lesson);
+        write(&name, &page::page(LESSONS, index, &broken, &fixed))?;
+    }
+    Ok(())
 }
 
 /// What each lesson promises, for the project's own tests.

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
+use super::common::temp_path::TempPath;
 use super::server::echown;
 
 fn learn(arguments: &[&str]) -> String {
@@ -98,30 +100,11 @@ fn a_lesson_in_a_pipe_is_plain_and_fits_80_columns() {
     }
 }
 
-/// A folder for progress that no other test uses, removed at the end.
-struct StateHome(std::path::PathBuf);
-
-impl StateHome {
-    fn new(name: &str) -> StateHome {
-        let name = format!("echown-learn-{name}-{}", std::process::id());
-        StateHome(std::env::temp_dir().join(name))
-    }
-
-    fn file(&self) -> std::path::PathBuf {
-        self.0.join("echown").join("learn.json")
-    }
-
-    fn learn(&self, arguments: &[&str]) -> Command {
-        let mut command = echown();
-        command.arg("learn").args(arguments).env("XDG_STATE_HOME", &self.0);
-        command
-    }
-}
-
-impl Drop for StateHome {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// `echown learn` with its progress in this folder.
+fn with_state(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = echown();
+    command.arg("learn").args(arguments).env("XDG_STATE_HOME", home);
+    command
 }
 
 /// What a terminal shows when this is typed into it. The program ends at the end of the input.
@@ -150,27 +133,28 @@ fn in_a_terminal(mut command: Command, typed: &str) -> String {
 
 #[test]
 fn in_a_terminal_a_lesson_asks_and_progress_is_kept() {
-    let home = StateHome::new("terminal");
-    let mut command = home.learn(&[]);
+    let home = TempPath::new("terminal");
+    let mut command = with_state(&home, &[]);
     command.env("NO_COLOR", "1");
     let seen = in_a_terminal(command, "\n\nb\n\n\n\n\nq\n");
     assert!(!seen.contains('\u{1b}'), "{seen}");
     assert!(seen.contains("b) right:") && seen.contains("error[leak]"), "{seen}");
-    let progress = fs::read_to_string(home.file()).unwrap();
+    let file = home.join("echown/learn.json");
+    let progress = fs::read_to_string(&file).unwrap();
     let progress: Value = serde_json::from_str(&progress).unwrap();
     let lesson = &progress["lessons"]["give"];
     assert_eq!((&lesson["state"], &lesson["first_guess_right"]), (&"done".into(), &true.into()));
 
-    let listed = home.learn(&["--list"]).output().unwrap();
+    let listed = with_state(&home, &["--list"]).output().unwrap();
     assert!(String::from_utf8_lossy(&listed.stdout).contains("done, first guess right"));
-    assert!(home.learn(&["--reset"]).status().unwrap().success());
-    assert!(!home.file().exists());
+    assert!(with_state(&home, &["--reset"]).output().unwrap().status.success());
+    assert!(!file.exists(), "it is forgotten");
 }
 
 #[test]
 fn a_terminal_with_colours_gets_them() {
-    let home = StateHome::new("colours");
-    let mut command = home.learn(&["1"]);
+    let home = TempPath::new("colours");
+    let mut command = with_state(&home, &["1"]);
     command.env_remove("NO_COLOR");
     let seen = in_a_terminal(command, "\nb\n\n\nq\n");
     assert!(seen.contains("\u{1b}[1;31merror[leak]"), "{seen}");

@@ -22,6 +22,7 @@ mod formats;
 mod help;
 mod hostile;
 mod learn;
+mod learn_project;
 mod lifecycle;
 mod limits;
 mod memory;

@@ -88,18 +88,21 @@ pub fn run(run: &Run) -> String {
     if let Some(state) = &run.state {
         let _ = writeln!(text, "{}\n", report::wrapped(state, COLUMNS));
     }
-    text += &match &run.end {
-        End::Returned if run.findings.is_empty() => {
-            paragraph("The program returned. Nothing was reported.")
-        }
-        End::Returned => paragraph("The program returned."),
-        End::Failed(error) => paragraph(&format!("The program returned an error: {error}")),
-        End::Panicked(message) => paragraph(&format!("The program panicked: {message}")),
-        End::Hung(seconds) => {
-            paragraph(&format!("The program still ran after {seconds} s and was killed."))
-        }
-    };
+    text += &paragraph(&end(run));
     text
+}
+
+/// How a run ended, in a sentence.
+pub(crate) fn end(run: &Run) -> String {
+    match &run.end {
+        End::Returned if run.findings.is_empty() => {
+            String::from("The program returned. Nothing was reported.")
+        }
+        End::Returned => String::from("The program returned."),
+        End::Failed(error) => format!("The program returned an error: {error}"),
+        End::Panicked(message) => format!("The program panicked: {message}"),
+        End::Hung(seconds) => format!("The program still ran after {seconds} s and was killed."),
+    }
 }
 
 /// The recorded output of the lesson's test, if there is one.

@@ -1,0 +1,117 @@
+//! What `echown learn` writes: a project of exercises, and the pages in `docs/lessons`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use super::common::doc_pages::{KERNELS, steady};
+use super::common::temp_path::TempPath;
+use super::server::echown;
+
+fn learn(arguments: &[&str]) -> Output {
+    echown().arg("learn").args(arguments).output().unwrap()
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_project_has_an_exercise_for_each_lesson_and_no_solution() {
+    let folder = TempPath::new("exercises");
+    let output = learn(&["init", folder.text()]);
+    assert!(output.status.success(), "{output:?}");
+    let expected = [".gitignore", "Cargo.toml", "README.md", "rustfmt.toml", "src", "tests"];
+    assert_eq!(names(&folder), BTreeSet::from(expected.map(String::from)));
+    let listed = learn(&["--list"]);
+    let lessons = String::from_utf8(listed.stdout).unwrap().lines().count();
+    assert_eq!(names(&folder.join("tests")).len(), lessons);
+    let exercise = fs::read_to_string(folder.join("tests/01_give.rs")).unwrap();
+    assert!(exercise.contains("#[echown::test]\nfn every_descriptor_is_closed()"), "{exercise}");
+
+    let solution = String::from_utf8(learn(&["solution", "give"]).stdout).unwrap();
+    let test = |text: &str| text[text.find("\n#[echown::test]").unwrap()..].to_owned();
+    assert_ne!(solution, exercise);
+    assert_eq!(test(&solution), test(&exercise), "the same judge");
+}
+
+#[test]
+fn a_folder_that_is_not_empty_is_left_as_it_is() {
+    let folder = TempPath::folder("taken");
+    fs::write(folder.join("mine"), "").unwrap();
+    let output = learn(&["init", folder.text()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is not empty"), "{output:?}");
+    assert_eq!(names(&folder), BTreeSet::from(["mine".to_owned()]));
+}
+
+#[test]
+fn an_empty_folder_is_filled() {
+    let folder = TempPath::folder("empty");
+    assert!(learn(&["init", folder.text()]).status.success());
+    assert!(folder.join("Cargo.toml").exists());
+}
+
+#[test]
+fn a_project_that_cannot_be_written_leaves_nothing_behind() {
+    let parent = TempPath::folder("parent");
+    let file = parent.join("file");
+    fs::write(&file, "").unwrap();
+    let output = learn(&["init", file.join("below").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(names(&parent), BTreeSet::from(["file".to_owned()]));
+}
+
+#[test]
+fn a_path_without_the_package_is_rejected() {
+    let folder = TempPath::new("rejected");
+    for path in ["/nonexistent", env!("CARGO_TARGET_TMPDIR")] {
+        let output = learn(&["init", folder.text(), "--echown", path]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(path), "{output:?}");
+        assert!(!folder.exists());
+    }
+}
+
+/// A text without the bytes that a resource has moved: tasks of a lesson may run at the same time.
+fn without_traffic(text: &str) -> String {
+    let without = |line: &str| match line.rsplit_once(" bytes in, ") {
+        Some((before, after)) if after.ends_with(" bytes out") => {
+            before.rsplit_once(", ").map_or(before, |(facts, _)| facts).to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    text.lines().map(|line| without(line) + "\n").collect()
+}
+
+#[test]
+fn the_pages_of_the_lessons_are_as_the_program_writes_them() {
+    let written = TempPath::folder("lesson-pages");
+    let output = learn(&["pages", written.text()]);
+    assert!(output.status.success(), "{output:?}");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/lessons");
+    let update = std::env::var_os("UPDATE_DOCS").is_some();
+    if update {
+        let _ = fs::remove_dir_all(&docs);
+        fs::create_dir(&docs).unwrap();
+    }
+    for name in names(&written) {
+        let page = fs::read_to_string(written.join(&name)).unwrap();
+        // One program makes a file that is named by its process.
+        let temporary = format!("{}/", std::env::temp_dir().display());
+        let page = page.replace(&temporary, "/tmp/");
+        let page = without_traffic(&steady(&page, &[KERNELS, &["/tmp/pid-"]].concat()));
+        if update {
+            fs::write(docs.join(&name), page).unwrap();
+        } else {
+            let known = fs::read_to_string(docs.join(&name)).unwrap_or_default();
+            for (written, known) in page.lines().zip(known.lines()) {
+                assert_eq!(written, known, "{name}: with UPDATE_DOCS=1 this test writes it");
+            }
+            assert_eq!(page.len(), known.len(), "{name}: with UPDATE_DOCS=1 this test writes it");
+        }
+    }
+    assert_eq!(names(&docs), names(&written), "no page is left of a lesson that is gone");
+}
