@@ -145,7 +145,7 @@ class Controls {
     setText(byId("pause"), runs ? "Pause" : "Play");
     byId("even").setAttribute("aria-pressed", String(view.times !== null));
     byId("live").disabled = view.isFollowing;
-    setText(byId("live"), feed.state === "recording" ? "End" : "Live");
+    setText(byId("live"), feed.state === "recording" || feed.state === "ended" ? "End" : "Live");
     byId("clear-filter").hidden = filter.isEmpty;
     const status = byId("status");
     const isPaused = !view.isFollowing && feed.state === "live";
@@ -198,7 +198,7 @@ class Controls {
     const { view, feed, model } = this.app;
     if (view.isFollowing && feed.isLive) {
       const header = model.header;
-      return header ? "History of " + duration(Math.round((feed.now() - view.first()) / 1e9) * 1e9) + ". Drag here to rewind." : "";
+      return header ? "History of " + age(Math.max(1e9, feed.now() - view.first())) + ". Drag here to rewind." : "";
     }
     const last = this.app.lastStep();
     const time = view.fullLabel(view.now());

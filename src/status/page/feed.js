@@ -18,6 +18,8 @@ class Feed {
     this.source = null;
     this.retryMs = 1000;
     this.isLive = false;
+    /** Whether a running program sends the lines: it has snapshots, too. */
+    this.isOfProgram = false;
     this.reason = null;
     this.offset = null;
     this.counters = { lines: 0, received: 0, replayed: 0, repeated: 0, unread: 0, lost: 0, applied: 0 };
@@ -174,6 +176,10 @@ class Feed {
     this.reason = reason || "finished";
     if (this.source) this.source.close();
     this.source = null;
+    if (this.isOfProgram) {
+      this.set("ended", this.reason === "finished" ? "The program has ended" : "The events have ended: " + visible(this.reason));
+      return;
+    }
     const words = { finished: "Recording", limit: "Recording, ended at its size limit", "cut off": "Recording, cut off at its end" };
     this.set("recording", words[this.reason] || "Recording, ended: " + visible(this.reason));
   }

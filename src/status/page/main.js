@@ -74,18 +74,18 @@ class App {
     }
     const { feed, view } = this;
     view.advance(elapsed);
-    this.timeline.draw(time);
-    this.count();
+    this.count(this.timeline.draw(time));
     this.updatePanels(time);
     const moves = view.playing !== null || (feed.isLive && view.isFollowing && !this.quiet.matches);
     if (moves || feed.queue.length > 0) this.wake();
     else this.frameAt = null;
   }
 
-  count() {
+  count(isDrawn) {
     const { counters, feed } = this;
     const { received, replayed, repeated, unread, lost, applied } = feed.counters;
-    Object.assign(counters, { received, replayed, repeated, unread, lost, drawn: applied, kept: this.model.steps, state: feed.state });
+    Object.assign(counters, { received, replayed, repeated, unread, lost, kept: this.model.steps, state: feed.state });
+    if (isDrawn) counters.drawn = applied;
   }
 
   /** One part for each frame, so that no frame has to wait for all. */
@@ -124,6 +124,7 @@ class App {
       const answer = await fetch("/snapshot.json", { cache: "no-store" });
       if (answer.ok) {
         const snapshot = await answer.json();
+        this.feed.isOfProgram = true;
         this.panels.take(snapshot);
         if (suspects) this.judge(suspects, snapshot);
         this.changed();

@@ -109,6 +109,8 @@ class Model {
 
   /** What is open here and was not replayed has ended while there was no connection. */
   endReplay(line) {
+    // Named in a custody only.
+    for (const task of this.tasks.values()) if (task.started === null) this.endTaskUnseen(task, line.time_ns);
     if (!this.replaying) return;
     const { resources, tasks } = this.replaying;
     this.replaying = null;
@@ -142,6 +144,7 @@ class Model {
     if (task.started !== null) return false;
     this.seen(line.time_ns);
     task.started = line.time_ns;
+    if (task.outcome === "unknown") task.ended = task.outcome = null;
     task.thread = line.thread === undefined ? null : line.thread;
     task.threadName = line.thread_name || null;
     task.site = line.site || null;
@@ -163,7 +166,7 @@ class Model {
 
   /** A task that owns something is still there. */
   endTaskUnseen(task, time) {
-    if (task.started !== null && task.owns.size === 0) this.endTask(task, time, "unknown");
+    if (task.owns.size === 0) this.endTask(task, time, "unknown");
   }
 
   endTask(task, time, outcome) {
@@ -176,6 +179,7 @@ class Model {
   }
 
   forgetTask(task) {
+    if (task.ended === null) return;
     this.tasks.delete(task.key);
     if (task.parent) task.parent.children.delete(task);
     for (const child of task.children) child.parent = task.parent;

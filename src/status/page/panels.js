@@ -1,8 +1,8 @@
 // The panels: the tree of tasks, the table of open descriptors, the feed of findings. They show the
 // same moment as the timeline.
 
-const ROWS = 200;
-const CHILDREN = 60;
+const ROWS = 100;
+const CHILDREN = 40;
 const CHIPS = 6;
 const NO_COLOURS = { bar: "transparent", edge: "transparent" };
 
@@ -63,7 +63,7 @@ class Panels {
     const none = byId("descriptors-none");
     none.hidden = all.length > 0;
     const hint = this.app.view.isFollowing && this.app.feed.isLive ? "" : " Choose another moment in the history above.";
-    setText(none, this.app.filter.isEmpty ? "Nothing is open at this moment." + hint : "Nothing that matches the filter is open.");
+    setText(none, this.app.filter.isEmpty ? "No task owns a descriptor at this moment." + hint : "No descriptor that matches the filter is open.");
     const more = byId("descriptors-more");
     more.hidden = all.length <= this.rows;
     if (!more.hidden) setText(more, "Show " + count(Math.min(1000, all.length - this.rows)) + " more");
@@ -164,7 +164,7 @@ class Panels {
     const running = new Set();
     let number = 0;
     for (const task of model.tasks.values()) {
-      const runs = (task.started === null || task.started <= time) && (task.ended === null || task.ended > time);
+      const runs = task.started !== null && task.started <= time && (task.ended === null || task.ended > time);
       if (!runs && !owned.has(task)) continue;
       number += 1;
       for (let it = task; it && !running.has(it); it = it.parent) running.add(it);

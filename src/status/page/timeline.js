@@ -69,7 +69,7 @@ class Timeline {
     setText(empty, model.resources.size === 0 ? "No descriptor has been recorded yet." : filter.isEmpty ? "Nothing was open in this part of time. Move in time, or press Fit." : "Nothing matches the filter in this part of time.");
   }
 
-  /** Draws if something changed. */
+  /** Draws if something changed. Returns whether what is shown is up to date. */
   draw(now) {
     const { model, view, filter, selection } = this.app;
     this.list(now);
@@ -80,7 +80,7 @@ class Timeline {
       filter.version, this.density, this.hover && this.hover.key, this.hoverLane && this.hoverLane.key,
       this.focus && this.focus.key, selection.resource && selection.resource.key, view.version,
     ].join();
-    if (key === this.drawn) return false;
+    if (key === this.drawn) return true;
     // What moves by itself takes at most a third of the time.
     if (view.version === this.drawnVersion && now - this.drawnAt < this.cost * 3) {
       this.app.wake();

@@ -2,6 +2,9 @@
 //
 // A position on the axis is a time, or the number of a step if all steps have equal distance.
 
+/** How much of what was replayed belongs to the history. */
+const REPLAYED_NS = 2e9;
+
 class View {
   constructor(feed, model) {
     this.feed = feed;
@@ -27,7 +30,15 @@ class View {
     return this.moment === null ? this.feed.now() : this.moment;
   }
 
+  /** Where the history begins: a little before the page began to watch. */
   first() {
+    const header = this.model.header;
+    const begin = header === null ? -Infinity : header.time_ns - REPLAYED_NS;
+    return Math.max(this.earliest(), begin);
+  }
+
+  /** The first step that is known: the acquisition of what has been open for long. */
+  earliest() {
     return this.model.first === null ? this.feed.now() - 1e9 : this.model.first;
   }
 
@@ -112,7 +123,7 @@ class View {
   /** Shows another moment, and moves the window if it is outside. */
   goTo(time) {
     this.playing = null;
-    this.moment = Math.min(Math.max(time, this.first()), this.feed.now());
+    this.moment = Math.min(Math.max(time, this.earliest()), this.feed.now());
     this.show(this.moment);
     this.version += 1;
   }
@@ -125,7 +136,7 @@ class View {
 
   zoom(factor, x) {
     const least = this.times ? 2 : 2e3;
-    const most = this.times ? this.times.length * 2 + 10 : Math.max(60e9, (this.feed.now() - this.first()) * 1.5);
+    const most = this.times ? this.times.length * 2 + 10 : Math.max(60e9, (this.feed.now() - this.earliest()) * 1.5);
     const span = Math.min(most, Math.max(least, this.span * factor));
     let anchor = this.end;
     if (!this.isFollowing || !this.feed.isLive) {
@@ -140,7 +151,7 @@ class View {
 
   pan(pixels) {
     if (this.isFollowing && this.feed.isLive) this.pause();
-    const first = this.position(this.first());
+    const first = this.position(this.earliest());
     const last = this.position(this.feed.now());
     const end = this.end + (pixels / this.plotWidth()) * this.span;
     this.end = Math.min(Math.max(end, first + this.span * 0.1), last + this.span * 0.9);
