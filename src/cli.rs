@@ -21,6 +21,7 @@ mod style;
 mod trace;
 mod unchecked;
 mod units;
+mod view;
 
 use std::fmt;
 use std::io;
@@ -52,6 +53,7 @@ enum Command {
     Learn(learn::LearnArguments),
     Picture(picture::PictureArguments),
     Unchecked(unchecked::UncheckedArguments),
+    View(view::ViewArguments),
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Learn(arguments) => learn::run(&arguments),
         Command::Picture(arguments) => picture::run(&arguments),
         Command::Unchecked(arguments) => unchecked::run(&arguments),
+        Command::View(arguments) => view::run(&arguments),
     }
 }
 

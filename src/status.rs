@@ -1,4 +1,4 @@
-//! The status server: what the program owns right now, over HTTP/1.1, for browsers and `curl`.
+//! The status server: what the program owns and what happens, over HTTP/1.1, for browsers and `curl`.
 //!
 //! ```text
 //! main ── status acceptor (owns its listener) ── status client (owns its socket)
@@ -16,9 +16,10 @@
 //! | `acceptor.rs` | the accept loop and the limit of clients |
 //! | `client.rs` | one client: request, response, end |
 //! | `request.rs`, `response.rs` | the two heads |
-//! | `page.rs`, `page/` | the page: one document with its scripts and styles |
 //! | `send.rs` | sending in bounded time |
-//! | `source.rs` | what is shown |
+//! | `source.rs`, `recording.rs` | what is shown: a running program or a recording |
+//! | `events.rs` | how it is sent |
+//! | `page.rs` | the page that shows it |
 //!
 //! The failure story: a viewer must not change what it looks at. A viewer that does not read is cut off
 //! after 5 s, one that sends nothing after 5 s, the ninth gets an error, and at exit all of them together
@@ -28,12 +29,15 @@
 //!
 //! - No TLS, no passwords, no HTTP/2; one request per connection. Loopback addresses and Unix sockets
 //!   only; for anything else there are tunnels and reverse proxies.
+//! - What the registry finds after the last task has ended is in reports and recordings only.
 //! - A snapshot is taken for each request, which costs time in proportion to the open descriptors.
 
 mod acceptor;
 mod access;
 mod client;
+mod events;
 mod page;
+mod recording;
 mod request;
 mod response;
 mod send;
@@ -48,8 +52,10 @@ use crate::ownership::{Promise, Registry, TaskError};
 use crate::pool::Pool;
 use acceptor::Acceptor;
 pub(crate) use access::HostName;
-use access::{Hosts, Reach};
-pub(crate) use source::{Live, Source};
+use access::{Hosts, Resource};
+pub(crate) use page::with_recording;
+pub(crate) use recording::Recording;
+pub(crate) use source::{Lines, Next, Source};
 
 /// The maximum number of clients that are served at a time.
 const CLIENTS_MAX: usize = 8;
@@ -67,6 +73,10 @@ const STOP_TIME: Duration = Duration::from_millis(300);
 /// The length of the kernel's queue of clients.
 const BACKLOG: u32 = 16;
 
+/// The size of the kernel's buffers of each client, which would otherwise grow to megabytes for a client
+/// that does not read.
+const BUFFER_BYTES: usize = 256 * 1024;
+
 /// The descriptors that the server opens: listener, both ends of the stop pipe, the clients, and one
 /// that is accepted to be closed.
 pub(crate) const DESCRIPTORS: u64 = (3 + CLIENTS_MAX + REJECTED_MAX + 1) as u64;
@@ -76,9 +86,10 @@ pub(crate) const THREADS: usize = 1 + CLIENTS_MAX + REJECTED_MAX;
 
 /// What the acceptor and the clients share.
 struct Shared {
-    source: Arc<dyn Source>,
+    source: Source,
     hosts: Hosts,
-    reach: Reach,
+    /// The resources that are served here.
+    served: Vec<Resource>,
     url: String,
     /// Set when the server stops.
     stop: OnceLock<()>,
@@ -112,15 +123,16 @@ impl StatusServer {
         others: &[HostName],
         bound: &[Bound<'_>],
         option: &str,
-        source: Arc<dyn Source>,
+        source: Source,
     ) -> Result<StatusServer, String> {
         let _entered = registry.enter();
-        let failed = |why| format!("failed to serve the status on {endpoint}: {why}");
+        let failed = |why| format!("failed to listen on {endpoint} ({option}): {why}");
         let reach = access::check_endpoint(endpoint, option).map_err(failed)?;
         // A response is written in large pieces, and its last one should not wait for the one before.
         let options = Listener::options().backlog(BACKLOG).nodelay(true);
-        let (listener, file) = bind::listen(endpoint, options)
+        let (mut listener, file) = bind::listen(endpoint, options)
             .map_err(|error| failed(bind::cause(endpoint, &error, bound, option)))?;
+        listener.limit_buffers(BUFFER_BYTES).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let stop = net::pipe().map_err(|error| failed(error.to_string()))?;
         let url = match &address {
@@ -128,7 +140,12 @@ impl StatusServer {
             _ => address.to_string(),
         };
         let hosts = Hosts::new(endpoint, others);
-        let shared = Arc::new(Shared { source, hosts, reach, url, stop: OnceLock::new() });
+        let is_served = |resource: &Resource| {
+            let is_there = *resource != Resource::Snapshot || source.snapshot.is_some();
+            is_there && resource.is_served_at(reach)
+        };
+        let served = Resource::ALL.into_iter().filter(is_served).collect();
+        let shared = Arc::new(Shared { source, hosts, served, url, stop: OnceLock::new() });
         let pool = Pool::builder().registry(registry).limit(THREADS).keep_idle(1);
         let pool = pool.thread_name("status").build();
         Ok(StatusServer { pool, listener, file, stop, shared })

@@ -93,6 +93,14 @@ impl RecordArguments {
     }
 }
 
+/// The program and its arguments, for the header.
+pub(super) fn program() -> String {
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| escape::text(&word.to_string_lossy()).into_owned());
+    let program: Vec<String> = std::iter::once("echown".to_owned()).chain(words).collect();
+    program.join(" ")
+}
+
 /// Writes reports as the terminal shows them, without colours.
 pub(super) fn annotated() -> impl Fn(&Report) -> String + Send + Sync {
     let sources = sources();
@@ -141,10 +149,7 @@ pub(super) struct Recording {
 impl Recording {
     /// Writes what happens until `stopped`.
     fn run(mut self, mut file: File, stopped: &mpsc::Receiver<()>) -> Recording {
-        let words = std::env::args_os().skip(1);
-        let words = words.map(|word| escape::text(&word.to_string_lossy()).into_owned());
-        let program: Vec<String> = std::iter::once("echown".to_owned()).chain(words).collect();
-        let header = self.subscription.header(&program.join(" "));
+        let header = self.subscription.header(&program());
         self.write(&mut file, &[header]);
         while !self.is_over {
             let lines = self.subscription.next_lines(BATCH);

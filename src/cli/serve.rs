@@ -28,7 +28,6 @@ use crate::server::{
     Control, ControlHandle, CountsReader, Endpoint, Server, ServerSettings, ServerSummary,
 };
 use crate::signals::{SignalHandler, Signals};
-use crate::status::StatusServer;
 
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
@@ -314,7 +313,7 @@ fn serve(
     for address in server.addresses() {
         stderr_line(format_args!("listening on {address}"));
     }
-    let status = status.map(StatusServer::start).transpose()?;
+    let status = status.map(|status| status.start()).transpose()?;
     if let Some(status) = &status {
         stderr_line(format_args!("status on {}", status.url()));
     }

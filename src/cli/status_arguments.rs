@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::record;
 use super::units::escaped;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::server::{Reserved, Server};
-use crate::status::{self, HostName, Live, StatusServer};
+use crate::status::{self, HostName, Source, StatusServer};
 
 /// Options of the status server.
 #[derive(Args)]
 #[command(next_help_heading = "Status")]
 pub(super) struct StatusArguments {
-    /// Serve the state of the running server over HTTP at this address, which has the forms of
-    /// --listen, as in `127.0.0.1:3001` or `unix:/run/echown-status`: `/snapshot.json` lists all tasks
-    /// and open descriptors with their owners. It works while the server drains. Off by default. Only
-    /// a loopback address or a Unix socket: anyone who can connect can read the paths and the addresses
-    /// of peers. At most 8 clients at a time, in addition to --max-connections; a client that neither
-    /// sends its request nor reads for 5 s is disconnected. The line `status on URL` names the port.
+    /// Show who owns which descriptor, live, over HTTP at this address, which has the forms of
+    /// --listen, as in `127.0.0.1:3001` or `unix:/run/echown-status`. `/` is a page for a browser,
+    /// `/events` sends what happens as JSON lines in server-sent events (docs/events.md), and
+    /// `/snapshot.json` lists all tasks and open descriptors. The line `status on URL` names the port.
+    /// Works while the server drains. Off by default. Only a loopback address or a Unix socket: anyone
+    /// who can connect sees the paths and the addresses of peers. At most 8 clients at a time, in
+    /// addition to --max-connections; a client that does not send its request, or does not read, for
+    /// 5 s is disconnected. No client delays the server: events that a slow one misses are counted.
     #[arg(long, value_name = "ADDR")]
     pub(super) status: Option<Endpoint>,
 
@@ -50,7 +53,7 @@ impl StatusArguments {
     ) -> Result<Option<StatusServer>, String> {
         let Some(endpoint) = &self.status else { return Ok(None) };
         let (hosts, bound) = (&self.status_host, server.bound());
-        let source = Arc::new(Live(registry.clone()));
+        let source = Source::live(registry, record::program(), Arc::new(record::annotated()));
         StatusServer::bind(registry, endpoint, hosts, &bound, "--status", source).map(Some)
     }
 }

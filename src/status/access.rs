@@ -29,6 +29,7 @@ use crate::net::Endpoint;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Page,
+    Events,
     Snapshot,
 }
 
@@ -42,11 +43,12 @@ pub(super) enum Reach {
 }
 
 impl Resource {
-    pub(super) const ALL: [Resource; 2] = [Resource::Page, Resource::Snapshot];
+    pub(super) const ALL: [Resource; 3] = [Resource::Page, Resource::Events, Resource::Snapshot];
 
     pub(super) fn path(self) -> &'static str {
         match self {
             Resource::Page => "/",
+            Resource::Events => "/events",
             Resource::Snapshot => "/snapshot.json",
         }
     }
@@ -54,6 +56,7 @@ impl Resource {
     pub(super) fn what(self) -> &'static str {
         match self {
             Resource::Page => "who owns what, in a browser",
+            Resource::Events => "what happens, as JSON lines in server-sent events",
             Resource::Snapshot => "tasks and open descriptors right now, as JSON",
         }
     }
@@ -62,8 +65,14 @@ impl Resource {
     pub(super) fn is_served_at(self, reach: Reach) -> bool {
         match self {
             // Paths, addresses of peers, names and places of the program.
-            Resource::Page | Resource::Snapshot => reach == Reach::Machine,
+            Resource::Page | Resource::Events | Resource::Snapshot => reach == Reach::Machine,
         }
+    }
+
+    /// Whether a browser may request it for a page of another site, which then does not get it, but
+    /// occupies a place.
+    fn may_be_linked(self) -> bool {
+        self == Resource::Page
     }
 }
 
@@ -183,21 +192,23 @@ pub(super) enum Denied {
 }
 
 /// The resource that a request may read.
-pub(super) fn check(request: &Request, hosts: &Hosts, reach: Reach) -> Result<Resource, Denied> {
+pub(super) fn check(
+    request: &Request,
+    hosts: &Hosts,
+    served: &[Resource],
+) -> Result<Resource, Denied> {
     if !hosts.contain(&request.host) {
         return Err(Denied::Host);
     }
     if !["GET", "HEAD"].contains(&&*request.method) {
         return Err(Denied::Method);
     }
-    let served = Resource::ALL.into_iter().filter(|resource| resource.is_served_at(reach));
-    let resource = served.into_iter().find(|resource| resource.path() == request.path);
+    let resource = served.iter().copied().find(|resource| resource.path() == request.path);
     let resource = resource.ok_or(Denied::NotFound)?;
     // `none`: typed, or a bookmark.
     let is_own =
         request.fetch_site.as_deref().is_none_or(|site| ["same-origin", "none"].contains(&site));
-    // The page itself says nothing; what it shows, it asks for as its own.
-    if is_own || resource == Resource::Page { Ok(resource) } else { Err(Denied::OtherSite) }
+    if is_own || resource.may_be_linked() { Ok(resource) } else { Err(Denied::OtherSite) }
 }
 
 #[cfg(test)]
@@ -288,16 +299,20 @@ mod tests {
                 host: host.into(),
                 fetch_site: site.map(str::to_owned),
             };
-            check(&request, &hosts, Reach::Machine)
+            check(&request, &hosts, &Resource::ALL)
         };
         let site = Some("cross-site");
         assert_eq!(request("POST", "/x", "evil.example", site), Err(Denied::Host));
         assert_eq!(request("POST", "/x", "localhost", site), Err(Denied::Method));
         assert_eq!(request("GET", "/x", "localhost", site), Err(Denied::NotFound));
         assert_eq!(request("GET", "/snapshot.json", "localhost", site), Err(Denied::OtherSite));
+        assert_eq!(
+            request("GET", "/", "localhost", site),
+            Ok(Resource::Page),
+            "a link to the page"
+        );
         let sibling = Some("same-site");
         assert_eq!(request("GET", "/snapshot.json", "localhost", sibling), Err(Denied::OtherSite));
-        assert_eq!(request("GET", "/", "localhost", site), Ok(Resource::Page));
         for own in [None, Some("none"), Some("same-origin")] {
             let served = request("HEAD", "/snapshot.json", "localhost", own);
             assert_eq!(served, Ok(Resource::Snapshot));

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use super::access::{self, Resource};
-use super::request;
+use super::access::{self, Denied, Resource};
 use super::response::Response;
-use super::{Shared, send};
+use super::{Shared, events, request, send};
 use crate::net::Stream;
 
 /// Serves one request.
@@ -18,10 +17,24 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
         },
     };
     let body = if request.method == "HEAD" { Body::Omitted } else { Body::Sent };
-    let response = match access::check(&request, &shared.hosts, shared.reach) {
-        Err(denied) => Response::to_denied(denied, &request, &shared.url, shared.reach),
+    let response = match access::check(&request, &shared.hosts, &shared.served) {
+        Err(denied) => Response::to_denied(denied, &request, &shared.url, &shared.served),
         Ok(Resource::Page) => Response::page(),
-        Ok(Resource::Snapshot) => Response::ok("application/json", shared.source.snapshot()),
+        Ok(Resource::Events) if body == Body::Omitted => {
+            send::send(&stream, &events::head())?;
+            return send::finish(stream);
+        }
+        Ok(Resource::Events) => match (shared.source.begin)() {
+            Ok(mut lines) => {
+                events::stream(&stream, &mut *lines, shared)?;
+                return send::finish(stream);
+            }
+            Err(error) => Response::failed(&error),
+        },
+        Ok(Resource::Snapshot) => match &shared.source.snapshot {
+            Some(snapshot) => Response::ok("application/json", snapshot()),
+            None => Response::to_denied(Denied::NotFound, &request, &shared.url, &shared.served),
+        },
     };
     respond(stream, &response, body)
 }

@@ -49,6 +49,13 @@ pub(crate) fn content_security_policy() -> &'static str {
     &POLICY
 }
 
+/// The document with a recording inside, whose lines are JSON: a page that needs no server.
+pub(crate) fn with_recording(lines: &[String]) -> String {
+    // In JSON this character occurs in strings only, and in this element it could begin an end tag.
+    let lines = lines.join("\n").replace('<', "\\u003c");
+    assemble(&format!("<script type=\"application/json\" id=\"recording\">{lines}</script>"))
+}
+
 fn assemble(recording: &str) -> String {
     SKELETON
         .replace("<!-- styles -->", &format!("<style>{STYLE}</style>"))

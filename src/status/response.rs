@@ -1,11 +1,12 @@
 //! HTTP responses: the head with the headers that protect every one of them, and the error texts.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::SystemTime;
 
 use echown_fd::escape;
 
-use super::access::{Denied, Reach, Resource};
+use super::access::{Denied, Resource};
 use super::request::{HEAD_BYTES_MAX, HEAD_TIME, Request, RequestError};
 use super::{BUSY_RETRY, CLIENTS_MAX, page};
 
@@ -88,6 +89,11 @@ impl Response {
         self
     }
 
+    /// The response where the server itself failed.
+    pub(super) fn failed(error: &io::Error) -> Response {
+        Response::error("500 Internal Server Error", &quoted(&error.to_string()))
+    }
+
     /// The response to a client beyond the limit.
     pub(super) fn busy() -> Response {
         let text = format!("{CLIENTS_MAX} clients are connected, and there may be no more.");
@@ -120,7 +126,7 @@ impl Response {
         denied: Denied,
         request: &Request,
         url: &str,
-        reach: Reach,
+        served: &[Resource],
     ) -> Response {
         match denied {
             Denied::Host => Response::error(
@@ -138,11 +144,9 @@ impl Response {
             }
             Denied::NotFound => {
                 let mut text = "There is no such resource. There are:\n".to_owned();
-                for resource in Resource::ALL {
-                    if resource.is_served_at(reach) {
-                        // Writing to a string does not fail.
-                        let _ = write!(text, "\n{:16}{}", resource.path(), resource.what());
-                    }
+                for resource in served {
+                    // Writing to a string does not fail.
+                    let _ = write!(text, "\n{:16}{}", resource.path(), resource.what());
                 }
                 Response::error("404 Not Found", &text)
             }
@@ -185,7 +189,7 @@ mod tests {
         let url = "http://127.0.0.1:1/";
         let mut all: Vec<Response> = denied
             .into_iter()
-            .map(|denied| Response::to_denied(denied, &request, url, Reach::Machine))
+            .map(|denied| Response::to_denied(denied, &request, url, &Resource::ALL))
             .collect();
         all.push(Response::ok("application/json", "{}"));
         all.push(Response::busy());

@@ -36,6 +36,8 @@ pub(super) fn send(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() || !stream.wait_writable(Some(left))? {
+                        // Otherwise the kernel keeps what was not read.
+                        stream.reset_on_close()?;
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }

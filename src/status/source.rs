@@ -1,18 +1,94 @@
-//! What a status server shows.
+//! What a status server shows: a running program or a recording.
 
-use crate::ownership::Registry;
+use std::io;
+use std::sync::Arc;
 
-/// Something with a state to show. Clients' tasks call it at the same time.
-pub(crate) trait Source: Send + Sync {
+use crate::events::{Kind, Line};
+use crate::ownership::{Registry, Report, Subscription};
+
+/// Events that wait for a viewer, at most; at 100 bytes each they take 3 MiB. More are counted as lost.
+const QUEUE_CAPACITY: usize = 32 * 1024;
+
+/// Lines that are taken at once, which become one message.
+const BATCH: usize = 256;
+
+type Snapshot = Box<dyn Fn() -> String + Send + Sync>;
+type Begin = Box<dyn Fn() -> io::Result<Box<dyn Lines>> + Send + Sync>;
+
+/// Something to show. Clients' tasks use it at the same time.
+pub(crate) struct Source {
     /// The state right now, as one JSON document.
-    fn snapshot(&self) -> String;
+    pub(super) snapshot: Option<Snapshot>,
+    /// Begins a stream of events, in the task of the client.
+    pub(super) begin: Begin,
 }
 
-/// A running program.
-pub(crate) struct Live(pub(crate) Registry);
+/// A stream of JSON lines.
+pub(crate) trait Lines {
+    /// Appends the next lines, without line ends. Does not wait for any.
+    fn next(&mut self, lines: &mut Vec<String>) -> Next;
 
-impl Source for Live {
-    fn snapshot(&self) -> String {
-        self.0.snapshot().to_json()
+    /// The last line, if the server stops before the stream has ended.
+    fn end(&self) -> String;
+}
+
+/// What comes after some lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// More lines, at once.
+    More,
+    /// Nothing for now.
+    Later,
+    /// Nothing more.
+    Ended,
+}
+
+/// Renders a report as text.
+pub(crate) type Render = Arc<dyn Fn(&Report) -> String + Send + Sync>;
+
+impl Source {
+    /// A running program, with its name and arguments.
+    pub(crate) fn live(registry: &Registry, program: String, render: Render) -> Source {
+        let registry = registry.clone();
+        let shown = registry.clone();
+        let begin = move || {
+            let render = Arc::clone(&render);
+            let subscription = registry.subscribe(QUEUE_CAPACITY);
+            let subscription = subscription.render_reports(move |report| render(report));
+            let header = Some(subscription.header(&program));
+            Ok(Box::new(LiveLines { subscription, header, lost: 0 }) as Box<dyn Lines>)
+        };
+        Source {
+            snapshot: Some(Box::new(move || shown.snapshot().to_json())),
+            begin: Box::new(begin),
+        }
+    }
+}
+
+/// What happens in a registry.
+struct LiveLines {
+    subscription: Subscription,
+    header: Option<Line>,
+    /// How many events were lost so far.
+    lost: u64,
+}
+
+impl Lines for LiveLines {
+    fn next(&mut self, lines: &mut Vec<String>) -> Next {
+        lines.extend(self.header.take().as_ref().map(Line::to_json));
+        let new = self.subscription.next_lines(BATCH);
+        for line in &new {
+            if line.event == Kind::Lost {
+                self.lost += line.count.unwrap_or_default();
+            }
+            lines.push(line.to_json());
+        }
+        if new.len() < BATCH { Next::Later } else { Next::More }
+    }
+
+    fn end(&self) -> String {
+        let mut end = self.subscription.end("finished");
+        end.lost = Some(self.lost);
+        end.to_json()
     }
 }

@@ -1,7 +1,9 @@
 //! The status server of `echown serve --status`: what it serves, to whom, and that it disturbs no
 //! client of the echo.
 
+mod events;
 mod http;
+mod view;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -255,7 +257,7 @@ fn an_address_that_other_machines_reach_is_refused_with_the_reason() {
         let output = serve(&["127.0.0.1:0"], &["--status", address]).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("failed to serve the status on"), "{stderr}");
+        assert!(stderr.contains("failed to listen on"), "{stderr}");
         assert!(stderr.contains("other machines could connect to it"), "{stderr}");
         assert!(!stderr.contains("listening on"), "{stderr}");
     }

@@ -96,6 +96,12 @@ impl<R: BufRead> Reader<R> {
         Ok(Some(line))
     }
 
+    /// The line that [`next_line`](Reader::next_line) read last, as it is in the recording.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// All lines.
     ///
     /// # Errors
@@ -150,6 +156,10 @@ mod tests {
             format!("{HEADER}\n{{\"event\":\"painted\",\"colour\":\"red\",\"time_ns\":7}}\n");
         let lines = read(&text).unwrap();
         assert_eq!((lines[1].event, lines[1].time_ns), (Kind::Unknown, 7));
+        let mut reader = Reader::new(text.as_bytes());
+        while reader.next_line().unwrap().is_some_and(|line| line.event != Kind::Unknown) {}
+        let kept = "{\"event\":\"painted\",\"colour\":\"red\",\"time_ns\":7}\n";
+        assert_eq!(reader.text(), kept.as_bytes(), "the text has what the line lacks");
     }
 
     #[test]
