@@ -47,6 +47,6 @@ pub(super) const LESSON: Lesson = Lesson {
     fixed: Program { text: include_str!("close_on_exec/fixed.rs"), run: fixed::run },
     finds: &[],
     test: Test { name: "nothing_is_inherited", options: "", finds: &["exec-leak"] },
-    recorded: None,
+    recorded: Some(include_str!("close_on_exec/recorded.txt")),
     why: include_str!("close_on_exec/why.md"),
 };

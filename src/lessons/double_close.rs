@@ -51,6 +51,6 @@ pub(super) const LESSON: Lesson = Lesson {
     fixed: Program { text: include_str!("double_close/fixed.rs"), run: fixed::run },
     finds: &[],
     test: Test { name: "nothing_is_closed_twice", options: "", finds: &["double-close"] },
-    recorded: None,
+    recorded: Some(include_str!("double_close/recorded.txt")),
     why: include_str!("double_close/why.md"),
 };

@@ -14,7 +14,7 @@ pub(super) const LESSON: Lesson = Lesson {
     }],
     story: include_str!("reused_number/story.md"),
     question: Question {
-        text: "Without a checker, what does `drop(stdin)` do here, and why does the compiler \
+        text: "Without a checker, what does `stdin.release()` do here, and why does the compiler \
                accept it?",
         choices: [
             Choice {

@@ -21,7 +21,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     next_program.close()?;
 
     // The first program has ended.
-    drop(stdin);
+    stdin.release()?;
 
     let mut line = String::new();
     stdout.read_to_string(&mut line)?;

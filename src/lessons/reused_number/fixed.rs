@@ -11,7 +11,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     stdin.write_all(b"2 + 2\n")?;
     let stdin = ownership::own_fd(stdin)?;
     // The program waits for the end of its input.
-    drop(stdin);
+    stdin.release()?;
 
     // The next program starts: a pipe for its output.
     let (mut stdout, mut next_program) = pipe()?;
