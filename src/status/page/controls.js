@@ -83,6 +83,10 @@ class Controls {
       filter.onlyFindings = byId("only-findings").checked;
       filter.version += 1;
     });
+    this.on("show-own", "change", () => {
+      filter.withOwn = byId("show-own").checked;
+      filter.version += 1;
+    });
     this.on("clear-filter", "click", () => this.clear());
   }
 
@@ -167,7 +171,7 @@ class Controls {
     if (model.tasks.size === this.taskCount) return;
     this.taskCount = model.tasks.size;
     const all = new Set();
-    for (const task of model.tasks.values()) all.add(task.role);
+    for (const task of model.tasks.values()) if (!isOwn(task)) all.add(task.role);
     const names = [...all].sort().slice(0, 500);
     if (filter.role && !names.includes(filter.role)) names.unshift(filter.role);
     const key = names.join("\n");
@@ -191,19 +195,21 @@ class Controls {
     const value = view.isFollowing ? 1000 : Math.round(((view.moment - view.first()) / whole) * 1000);
     if (Number(scrubber.value) !== value) scrubber.value = value;
     scrubber.setAttribute("aria-valuetext", view.isFollowing && feed.isLive ? "live" : view.fullLabel(view.now()));
-    setText(byId("moment"), this.momentInWords());
+    this.updateMoment();
   }
 
-  momentInWords() {
+  /** The caption: the newest step at the shown moment, or how to rewind. */
+  updateMoment() {
     const { view, feed, model } = this.app;
-    if (view.isFollowing && feed.isLive) {
-      const header = model.header;
-      return header ? "History of " + age(Math.max(1e9, feed.now() - view.first())) + ". Drag here to rewind." : "";
-    }
-    const last = this.app.lastStep();
-    const time = view.fullLabel(view.now());
-    if (!last) return time;
-    return time + "   " + titleOf(last.resource) + "   " + stepInWords(last.step) + (last.step.site ? "   " + visible(last.step.site) : "");
+    const isLive = view.isFollowing && feed.isLive;
+    const last = isLive ? null : this.app.lastStep();
+    this.app.timeline.current = last ? last.resource.lane : null;
+    let words = ["", "", "", ""];
+    if (isLive) words[3] = model.header ? "History of " + age(Math.max(1e9, feed.now() - view.first())) + ". Drag here to rewind." : "";
+    else if (last) words = [view.fullLabel(view.now()), stepInWords(last.step), titleOf(last.resource), last.step.site ? visible(last.step.site) : ""];
+    else words[0] = view.fullLabel(view.now());
+    const spans = byId("moment").children;
+    words.forEach((it, i) => setText(spans[i], it));
   }
 
   /** The history under the scrubber: how many descriptors were open, where findings and gaps are. */
@@ -212,7 +218,7 @@ class Controls {
     const canvas = byId("overview");
     const width = canvas.clientWidth;
     const height = canvas.clientHeight;
-    const key = [model.version, width, this.app.palette.dark.matches, view.feed.isLive && Math.floor(now / 1000)].join();
+    const key = [model.version, this.app.filter.withOwn, width, this.app.palette.dark.matches, view.feed.isLive && Math.floor(now / 1000)].join();
     this.isOverviewOld = key !== this.overviewKey && width >= 10;
     if (!this.isOverviewOld || now - this.overviewAt < (model.steps > 20000 ? 3000 : 500)) return;
     this.isOverviewOld = false;
@@ -234,6 +240,7 @@ class Controls {
     const change = new Int32Array(width + 1);
     const steps = new Int32Array(width);
     for (const resource of model.resources.values()) {
+      if (resource.isOwn && !this.app.filter.withOwn) continue;
       if (!resource.halfOf) {
         change[place(resource.start)] += 1;
         if (resource.end !== null) change[place(resource.end) + 1] -= 1;

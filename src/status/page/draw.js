@@ -96,7 +96,7 @@ class Drawing {
     for (let i = from; i < to; i += 1) {
       const lane = scene.lanes[i];
       const y = AXIS + i * scene.laneHeight - scene.top;
-      if (lane === scene.focus || lane === scene.hoverLane) {
+      if (lane === scene.focus || lane === scene.hoverLane || lane === scene.current) {
         context.fillStyle = theme.hover;
         context.fillRect(0, y, scene.width, scene.laneHeight);
       }

@@ -113,9 +113,13 @@ class Feed {
       if ((lines & 31) === 0 && performance.now() > until) break;
     }
     if (this.queue.length > 0) {
-      // Lets a frame be drawn first.
-      this.isScheduled = true;
-      setTimeout(() => this.slice(), 0);
+      // A timeout lets a frame be drawn first. In a hidden page it would come once a second only.
+      if (document.hidden) {
+        this.schedule();
+      } else {
+        this.isScheduled = true;
+        setTimeout(() => this.slice(), 0);
+      }
       return;
     }
     if (byId("recording") && this.state === "connecting") this.finish("cut off");

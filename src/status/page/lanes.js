@@ -94,6 +94,8 @@ class Filter {
     this.role = "";
     this.onlyOpen = false;
     this.onlyFindings = false;
+    /** Whether the descriptors of the status server itself are shown, too. */
+    this.withOwn = false;
     this.version = 0;
   }
 
@@ -108,6 +110,12 @@ class Filter {
 
   get isEmpty() {
     return this.words.length === 0 && !this.role && !this.onlyOpen && !this.onlyFindings;
+  }
+
+  /** What `matches`, without the status server's own: a page should not show mostly itself. */
+  shows(resource) {
+    if (resource.isOwn && !this.withOwn && !resource.fault) return false;
+    return this.isEmpty || this.matches(resource);
   }
 
   /** Whether text, task and findings match; `onlyOpen` depends on the time and is tested apart. */
@@ -172,7 +180,7 @@ function lanesBetween(model, filter, orderName, begin, end, moment) {
     for (let i = firstOpenAt(lane, filter.onlyOpen ? moment : begin); i < list.length && !shown; i += 1) {
       const resource = list[i];
       if (resource.start > (filter.onlyOpen ? moment : end)) break;
-      shown = (filter.onlyOpen ? stateAt(resource, moment) !== null : true) && filter.matches(resource);
+      shown = (filter.onlyOpen ? stateAt(resource, moment) !== null : true) && filter.shows(resource);
     }
     if (shown) lanes.push(lane);
     else elsewhere += 1;

@@ -145,10 +145,10 @@ class App {
   suspectsNow() {
     this.doubts = false;
     const { model } = this;
-    const isOwn = (it) => typeof it.key === "number";
+    const isOfProcess = (it) => typeof it.key === "number";
     return {
-      resources: [...model.open].filter(isOwn).map((resource) => ({ resource, steps: resource.steps.length })),
-      tasks: [...model.tasks.values()].filter((it) => isOwn(it) && it.ended === null),
+      resources: [...model.open].filter(isOfProcess).map((resource) => ({ resource, steps: resource.steps.length })),
+      tasks: [...model.tasks.values()].filter((it) => isOfProcess(it) && it.ended === null),
     };
   }
 
@@ -252,7 +252,7 @@ class App {
     let best = null;
     for (const resource of this.model.resources.values()) {
       const lane = resource.lane;
-      if (lanes ? !lanes.includes(lane) : !this.filter.isEmpty && !this.filter.matches(resource)) continue;
+      if (lanes ? !lanes.includes(lane) : !this.filter.shows(resource)) continue;
       const at = stepAt(resource, now);
       let next = direction > 0 ? at + 1 : at;
       while (direction < 0 && next >= 0 && resource.steps[next].time >= now) next -= 1;
@@ -269,7 +269,7 @@ class App {
     const now = this.view.now();
     let best = null;
     for (const resource of this.model.resources.values()) {
-      if (resource.start > now || (!this.filter.isEmpty && !this.filter.matches(resource))) continue;
+      if (resource.start > now || !this.filter.shows(resource)) continue;
       const step = resource.steps[stepAt(resource, now)];
       if (step && (best === null || step.time > best.step.time)) best = { resource, step };
     }

@@ -246,7 +246,7 @@ class Model {
       table: line.table, generation: line.generation, description: line.description, local: line.local,
       peer: line.peer, path: line.path, halfOf: null, wholeKey: null, half: line.half || null, halves: [], steps: [],
       omitted: 0, start: line.time_ns, partial: line.event !== "acquired" && line.half === undefined, end: null,
-      ending: null, owner: null, state: "owned", fault: null, lane: null, text: null, traffic: null,
+      ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, text: null, traffic: null,
     };
     this.resources.set(key, resource);
     this.open.add(resource);
@@ -308,6 +308,7 @@ class Model {
     if (resource.owner) resource.owner.owns.delete(resource);
     if (owner) owner.owns.add(resource);
     resource.owner = owner;
+    if (owner) resource.isOwn = isOwn(owner);
   }
 
   end(resource, time, ending) {
@@ -404,6 +405,11 @@ class Model {
       this.forgotten += extra;
     }
   }
+}
+
+/** Whether a task is one of the status server's, which serves the page. */
+function isOwn(task) {
+  return task.role === "status client" || task.role === "status acceptor";
 }
 
 /** The step of a resource at a time, or -1 before the first. */

@@ -29,15 +29,17 @@ class Panels {
     const isPast = !view.isFollowing;
     const all = [];
     let total = 0;
+    let hidden = 0;
     for (const resource of isPast ? model.resources.values() : model.open) {
       const state = stateAt(resource, time);
       if (state === null) continue;
       total += 1;
-      if (filter.isEmpty || filter.matches(resource)) all.push({ resource, state });
+      if (filter.shows(resource)) all.push({ resource, state });
+      else if (resource.isOwn && !filter.withOwn) hidden += 1;
     }
     all.sort((a, b) => order(a.resource.number) - order(b.resource.number) || order(a.resource.table) - order(b.resource.table) || a.resource.id - b.resource.id);
     this.openKey = key;
-    this.open = { all, total };
+    this.open = { all, total: total - hidden, hidden };
     return this.open;
   }
 
@@ -52,9 +54,10 @@ class Panels {
     else this.findings();
   }
 
-  table({ all, total }) {
+  table({ all, total, hidden }) {
     const shown = [...all.slice(0, this.rows), ...this.declaredNow()];
-    setText(byId("descriptors-count"), all.length === total ? count(total) : count(all.length) + " of " + count(total));
+    const own = hidden > 0 ? " and " + count(hidden) + " of the status server" : "";
+    setText(byId("descriptors-count"), (all.length === total ? count(total) : count(all.length) + " of " + count(total)) + own);
     byId("descriptors").classList.toggle("undescribed", !all.some((it) => it.resource.description !== undefined));
     const body = byId("descriptors").tBodies[0];
     reconcile(body, shown, (it) => it.key || it.resource.key, (it) => (it.declared ? this.newDeclaredRow(it.declared) : this.newRow(it.resource)), (row, it) => {
@@ -153,7 +156,7 @@ class Panels {
   }
 
   tree(open) {
-    const { model, view } = this.app;
+    const { model, view, filter } = this.app;
     const time = view.now();
     const owned = new Map();
     for (const { resource, state } of open) {
@@ -165,7 +168,7 @@ class Panels {
     let number = 0;
     for (const task of model.tasks.values()) {
       const runs = task.started !== null && task.started <= time && (task.ended === null || task.ended > time);
-      if (!runs && !owned.has(task)) continue;
+      if ((!runs && !owned.has(task)) || (isOwn(task) && !filter.withOwn && !owned.has(task))) continue;
       number += 1;
       for (let it = task; it && !running.has(it); it = it.parent) running.add(it);
     }

@@ -15,6 +15,8 @@ class Timeline {
     this.focus = null;
     this.hover = null;
     this.hoverLane = null;
+    /** The lane of the newest step at the shown moment. */
+    this.current = null;
     this.drag = null;
     this.drawn = "";
     this.drawnAt = -Infinity;
@@ -78,7 +80,7 @@ class Timeline {
     const key = [
       model.version, Math.round(view.end / pixel), view.span, view.moment, edge, this.scroller.scrollTop, this.listedAt,
       filter.version, this.density, this.hover && this.hover.key, this.hoverLane && this.hoverLane.key,
-      this.focus && this.focus.key, selection.resource && selection.resource.key, view.version,
+      this.focus && this.focus.key, this.current && this.current.key, selection.resource && selection.resource.key, view.version,
     ].join();
     if (key === this.drawn) return true;
     // What moves by itself takes at most a third of the time.
@@ -99,6 +101,7 @@ class Timeline {
       focus: document.activeElement === this.canvas ? this.focus : null,
       hover: this.hover,
       hoverLane: this.hoverLane,
+      current: this.current,
       selected: selection.resource,
     });
     this.cost = performance.now() - begin;
