@@ -120,6 +120,25 @@ fn an_acquired_socket_has_its_addresses_if_it_is_still_open() {
 }
 
 #[test]
+fn a_socket_that_was_split_meanwhile_has_its_addresses_on_the_whole_and_the_halves() {
+    let registry = silent();
+    let mut subscription = registry.subscribe(1000);
+    let run = registry.run("server", || {
+        let _entered = registry.enter();
+        let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let local = listener.local_addr().expect("it has one").to_string();
+        let stream = Stream::connect(&local).expect("it listens");
+        let (_reading, writing) = stream.split().expect("it owns it");
+        drop(writing);
+        let lines = take(&mut subscription);
+        let acquired = lines.iter().filter(|line| line.event == Kind::Acquired);
+        let peers: Vec<_> = acquired.filter_map(|line| line.peer.clone()).collect();
+        assert_eq!(peers, [&*local; 3], "the whole and two halves");
+    });
+    run.expect("nothing is left");
+}
+
+#[test]
 fn a_number_that_is_used_again_has_the_next_generation() {
     let registry = silent();
     let mut subscription = registry.subscribe(1000);

@@ -1,7 +1,6 @@
 //! The access check before every operation on a resource, and the errors of what it rejects.
 
 use std::io;
-use std::sync::Weak;
 
 use echown_fd::fd::Identity;
 use echown_report::{Event, Site};
@@ -161,8 +160,7 @@ impl Record {
         let whole = self.whole.as_ref().map_or(self, |whole| whole.record());
         // The whole first: if the halves are rejoined before they are marked, the whole is marked.
         whole.slot.mark_replaced();
-        let halves = whole.history().rare.as_ref().and_then(|rare| rare.halves.clone());
-        let halves: Vec<_> = halves.iter().flatten().filter_map(Weak::upgrade).collect();
+        let halves = whole.halves();
         for half in &halves {
             half.record().slot.mark_replaced();
         }

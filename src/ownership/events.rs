@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use echown_events::{Addresses, Encoder, Event, Kind, Line, Program, Queue, ResourceName, What};
 use echown_fd::escape;
+use echown_fd::fd::FdAddresses;
 use echown_report::{Event as Step, Report, ResourceId, TaskId};
 
 use super::fd_table;
@@ -203,13 +204,19 @@ struct Observed<'a> {
 
 impl Program for Observed<'_> {
     fn addresses(&self, resource: &ResourceName) -> Addresses {
-        let held =
-            resource.number.and_then(|number| fd_table::find(self.registry, number, resource.id));
-        held.map_or_else(Addresses::default, |held| {
-            let record = held.record();
-            let found = snapshot::pinned_addresses_of(record, record.slot.load().owner());
-            Addresses { local: found.local, peer: found.peer, path: found.path }
-        })
+        // The table has a half by its whole.
+        let id = resource.half_of.map_or(resource.id, |(whole, _)| whole);
+        let held = resource.number.and_then(|number| fd_table::find(self.registry, number, id));
+        let Some(whole) = held else { return Addresses::default() };
+        // A whole that is split has no owner and cannot be pinned, but its halves can.
+        let candidates = std::iter::once(Arc::clone(&whole)).chain(whole.record().halves());
+        let found = candidates
+            .map(|held| {
+                snapshot::pinned_addresses_of(held.record(), held.record().slot.load().owner())
+            })
+            .find(|found| *found != FdAddresses::default());
+        let found = found.unwrap_or_default();
+        Addresses { local: found.local, peer: found.peer, path: found.path }
     }
 
     fn render(&self, report: &Report) -> String {

@@ -143,6 +143,12 @@ impl Record {
         self.whole.as_ref().map(|whole| whole.record().id)
     }
 
+    /// The halves of a split whole that have not ended.
+    pub(super) fn halves(&self) -> Vec<Arc<dyn Managed>> {
+        let halves = self.history().rare.as_ref().and_then(|rare| rare.halves.clone());
+        halves.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
     /// Sets the halves of a whole that is about to be split, or that has been rejoined.
     pub(crate) fn set_halves(&self, halves: Option<[Weak<dyn Managed>; 2]>) {
         if !fork::in_forked_child() {
