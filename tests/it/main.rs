@@ -42,6 +42,7 @@ mod staged;
 mod staged_client;
 mod stalled;
 mod status;
+mod style_pages;
 mod untrusted;
 
 /// A trace file that no other test uses.

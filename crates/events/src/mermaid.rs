@@ -29,25 +29,29 @@ pub fn render(timeline: &Timeline) -> String {
     steps.sort_by_key(|step| step.column());
     let participants = participants(timeline, &steps);
     let mut text = "sequenceDiagram\n    accTitle: Who owned which descriptor\n".to_owned();
-    for task in &participants {
+    // The number of each participant, from 1; 0: it is none.
+    let mut numbers = vec![0; timeline.tasks.len()];
+    for (index, task) in participants.iter().enumerate() {
+        let number = index + 1;
+        numbers[*task] = number;
         let name = match &timeline.tasks[*task] {
             task if task.name.is_empty() => format!("task {}", task.id),
             task => escaped(&task.name),
         };
-        let _ = writeln!(text, "    participant t{task} as {name}");
+        let _ = writeln!(text, "    participant t{number} as {name}");
     }
     let mut written = 0;
     for step in &steps {
-        let line = step.line();
-        let has_all = step.tasks().all(|task| participants.contains(&task));
+        let line = step.line(&numbers);
+        let has_all = step.tasks().all(|task| numbers[task] > 0);
         if has_all && written < STEPS_MAX && text.len() + line.len() < TEXT_MAX {
             text += &line;
             written += 1;
         }
     }
     let missing = (steps.len() - written) as u64 + timeline.omitted;
-    if let (Some(first), Some(last)) = (participants.first(), participants.last()) {
-        let over = if first == last { format!("t{first}") } else { format!("t{first},t{last}") };
+    if let last @ 1.. = participants.len() {
+        let over = if last == 1 { "t1".to_owned() } else { format!("t1,t{last}") };
         if missing > 0 {
             let missing = Plural(missing, "more step");
             let _ = writeln!(text, "    Note over {over}: not shown: {missing}");
@@ -115,24 +119,30 @@ impl Step<'_> {
         one.into_iter().chain(other)
     }
 
-    fn line(&self) -> String {
+    /// The line; `numbers` are those of the participants.
+    fn line(&self, numbers: &[usize]) -> String {
         match self {
             Step::Finding(finding, task) => {
+                let task = numbers[*task];
                 let code = finding.code.as_deref().unwrap_or(finding.kind.as_str());
                 let note = escaped(&format!("{code}: {}", finding.message));
                 // A coloured box around the note.
                 format!("    rect rgb(248, 180, 180)\n    Note over t{task}: {note}\n    end\n")
             }
-            Step::End(task, _, how) => format!("    Note over t{task}: {}\n", escaped(how)),
+            Step::End(task, _, how) => {
+                format!("    Note over t{}: {}\n", numbers[*task], escaped(how))
+            }
             Step::Mark(lane, resource, mark) => {
                 let what = escaped(&label(lane, resource));
                 let verb = verb(mark.kind);
                 match (mark.from, mark.to) {
                     (Some(from), Some(to)) => {
+                        let (from, to) = (numbers[from], numbers[to]);
                         let arrow = arrow(mark.kind);
                         format!("    t{from}{arrow}t{to}: {verb} {what}\n")
                     }
                     (Some(task), None) | (None, Some(task)) => {
+                        let task = numbers[task];
                         let details = match (mark.kind, resource.address()) {
                             (Kind::Acquired, Some(it)) => format!("<br/>{}", escaped(it)),
                             _ => String::new(),
@@ -210,18 +220,18 @@ mod tests {
         let expected = "\
 sequenceDiagram
     accTitle: Who owned which descriptor
-    participant t0 as main
-    participant t1 as child
-    Note over t0: acquires fd 3 (pipe)
-    Note over t0: acquires fd 4 (pipe)
-    t0->>t1: gives fd 3 (pipe)
-    Note over t0: offers fd 4 (pipe)
-    t0-->>t1: claimed fd 4 (pipe)
-    Note over t1: closes fd 3 (pipe)
-    Note over t0: acquires fd 3 (pipe)
-    Note over t1: closes fd 4 (pipe)
+    participant t1 as main
+    participant t2 as child
+    Note over t1: acquires fd 3 (pipe)
+    Note over t1: acquires fd 4 (pipe)
+    t1->>t2: gives fd 3 (pipe)
+    Note over t1: offers fd 4 (pipe)
+    t1-->>t2: claimed fd 4 (pipe)
+    Note over t2: closes fd 3 (pipe)
+    Note over t1: acquires fd 3 (pipe)
+    Note over t2: closes fd 4 (pipe)
     rect rgb(248, 180, 180)
-    Note over t1: leak#58; task 2 #96;child#96; ended
+    Note over t2: leak#58; task 2 #96;child#96; ended
     end
 ";
         assert_eq!(render(&Timeline::of(&story())), expected);
@@ -236,7 +246,7 @@ sequenceDiagram
         lines.leak(&[1], (1, name)).message = Some(name.to_owned());
         let text = render(&Timeline::of(&lines.0));
         assert_eq!(text.lines().count(), 8, "{text}");
-        let ours = text.replace("<br/>", "").replace("->>", "").replace("t0: ", "");
+        let ours = text.replace("<br/>", "").replace("->>", "").replace("t1: ", "");
         for syntax in ["<", ">", "%", ": ", "script>", " end ", "\\n"] {
             let after = ours.split_once("participant").map_or("", |(_, after)| after);
             assert!(!after.contains(syntax), "{syntax:?} in {text}");
@@ -252,7 +262,7 @@ sequenceDiagram
             lines.step(Kind::Transferred, (1, 3), CHILD, MAIN);
         }
         let text = render(&Timeline::of(&lines.0));
-        assert!(text.ends_with("Note over t0,t1: not shown: 99801 more steps\n"), "{text}");
+        assert!(text.ends_with("Note over t1,t2: not shown: 99801 more steps\n"), "{text}");
         assert!(text.len() < TEXT_MAX + 1000);
         let mut lines = Lines::new();
         for task in 1..=100 {

@@ -171,20 +171,23 @@ impl Canvas<'_> {
             (State::Offered, Some(_)) => ("m", "offered".to_owned()),
             _ => return,
         };
-        let words = match &resource.half {
-            Some((_, half)) => format!("{half}: {words}"),
-            None => words,
-        };
         let room = ((to - from - MARK - 6.0) / (LETTER - 0.5)).max(0.0) as usize;
-        // A few letters of a name can be recognized, "offered" only as a whole.
-        if width(&words) <= room || room > 6 && span.state != State::Offered {
-            self.xml
-                .element("text")
-                .attribute("class", text_class)
-                .number("x", from + MARK)
-                .number("y", track.middle() + 4.0)
-                .text(&cut(&words, room));
-        }
+        // A name, its first word, or the beginning of that; "offered" only as a whole.
+        let first = words.split(' ').next().unwrap_or_default().to_owned();
+        let with_half = resource.half.as_ref().map(|(_, half)| format!("{half}: {words}"));
+        let candidates = [with_half, Some(words), Some(first.clone())];
+        let fitting = candidates.into_iter().flatten().find(|it| width(it) <= room);
+        let words = match fitting {
+            Some(words) => words,
+            None if room > 5 && span.state != State::Offered => cut(&first, room),
+            None => return,
+        };
+        self.xml
+            .element("text")
+            .attribute("class", text_class)
+            .number("x", from + MARK)
+            .number("y", track.middle() + 4.0)
+            .text(&words);
     }
 
     /// The marks of a resource, to be put together with those of its lane.

@@ -5,9 +5,9 @@ use super::{Axis, MARGIN, Options, TOP};
 use crate::timeline::{At, Order, Timeline};
 
 /// The widest column of an axis of events.
-const COLUMN_MAX: f64 = 44.0;
+const COLUMN_MAX: f64 = 72.0;
 /// The narrowest picture: room for its legend.
-const WIDTH_MIN: f64 = 520.0;
+const WIDTH_MIN: f64 = 640.0;
 /// The least space between two labels.
 const TICK: f64 = 84.0;
 

@@ -67,15 +67,18 @@ impl Canvas<'_> {
                 .number("height", BAR)
                 .empty();
         }
-        // To the right of the start, or so that it ends at the right margin.
+        // To the right of the start, or to the left of it if there is no room.
         let room = self.scale.width - 2.0 * MARGIN;
         let label = cut(&label, (room / LETTER) as usize);
-        let x = (left + 8.0).min(self.scale.width - MARGIN - width(&label) as f64 * LETTER);
+        let length = width(&label) as f64 * LETTER;
+        let is_left = left + 8.0 + length > self.scale.width - MARGIN && left > room / 2.0;
+        let x = if is_left { left - 5.0 } else { left + 8.0 };
         let bad = task.end.as_ref().is_some_and(|(_, outcome)| &**outcome == "panicked");
         self.xml
             .element("text")
             .attribute("class", if bad { "red" } else { "" })
-            .number("x", x.max(MARGIN))
+            .attribute("text-anchor", if is_left { "end" } else { "start" })
+            .number("x", x)
             .number("y", self.y + 12.5)
             .text(&label);
         self.xml.close();
