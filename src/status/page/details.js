@@ -1,5 +1,8 @@
 // Details: one resource with its history, one task, one finding with its report.
 
+/** The newest messages of a task. */
+const MESSAGES = 200;
+
 class Details {
   constructor(app) {
     this.app = app;
@@ -19,7 +22,7 @@ class Details {
     }
     const key = resource
       ? ["r", resource.key, resource.steps.length, resource.end, resource.fault !== null, resource.halves.length].join()
-      : ["t", task.key, task.ended, task.cancelled, task.owns.size, task.children.size].join();
+      : ["t", task.key, task.ended, task.cancelled, task.owns.size, task.children.size, task.messages].join();
     if (key === this.shown) return;
     this.shown = key;
     byId("details-body").replaceChildren(...(resource ? this.ofResource(resource) : this.ofTask(task)));
@@ -118,6 +121,8 @@ class Details {
     const owned = [...task.owns];
     const chips = element("span", "chips", ...owned.slice(0, 100).map((it) => this.app.panels.chip(it)));
     const rest = owned.length > 100 ? " and " + count(owned.length - 100) + " more" : null;
+    const messages = this.app.model.messages.filter((it) => it.task === task).slice(-MESSAGES);
+    const said = element("ol", "history", ...messages.map((it) => this.message(it)));
     return [
       element("h2", null, "Task " + task.name),
       this.facts([
@@ -132,7 +137,16 @@ class Details {
         ["Owns", owned.length === 0 ? "nothing" : element("span", null, chips, rest)],
       ]),
       only,
+      ...(messages.length > 0 ? [element("h3", null, "Messages"), said] : []),
     ];
+  }
+
+  message({ time, text }) {
+    const button = element("button", "link", this.app.view.fullLabel(time));
+    button.type = "button";
+    button.title = "Show this moment";
+    button.addEventListener("click", () => this.app.goTo(time));
+    return element("li", "message", button, element("span", null, text));
   }
 
   report(finding) {

@@ -115,7 +115,7 @@ class Drawing {
       const first = Math.max(0, Math.ceil(view.begin() / every) * every);
       for (let i = first; i <= view.end && i < view.times.length; i += every) {
         const time = view.times[i];
-        ticks.push({ x: view.x(time), label: view.label(time, time - view.start() >= 1e9 ? 1e6 : 1e3) });
+        ticks.push({ x: view.x(time), label: view.fullLabel(time) });
       }
       return ticks;
     }

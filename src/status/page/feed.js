@@ -20,7 +20,6 @@ class Feed {
     this.isLive = false;
     /** Whether a running program sends the lines: it has snapshots, too. */
     this.isOfProgram = false;
-    this.reason = null;
     this.offset = null;
     this.counters = { lines: 0, received: 0, replayed: 0, repeated: 0, unread: 0, lost: 0, applied: 0 };
     this.channel = new MessageChannel();
@@ -139,6 +138,7 @@ class Feed {
     switch (line.event) {
       case "recording":
         this.model.apply(line);
+        this.offset = null;
         this.tick(line.time_ns);
         return;
       case "live":
@@ -175,16 +175,15 @@ class Feed {
     return Math.max(last, performance.now() * 1e6 + this.offset);
   }
 
-  finish(reason) {
+  finish(reason = "finished") {
     this.isLive = false;
-    this.reason = reason || "finished";
     if (this.source) this.source.close();
     this.source = null;
     if (this.isOfProgram) {
-      this.set("ended", this.reason === "finished" ? "The program has ended" : "The events have ended: " + visible(this.reason));
+      this.set("ended", reason === "finished" ? "The program has ended" : "The events have ended: " + visible(reason));
       return;
     }
     const words = { finished: "Recording", limit: "Recording, ended at its size limit", "cut off": "Recording, cut off at its end" };
-    this.set("recording", words[this.reason] || "Recording, ended: " + visible(this.reason));
+    this.set("recording", words[reason] || "Recording, ended: " + visible(reason));
   }
 }

@@ -7,7 +7,6 @@
 class Lanes {
   constructor() {
     this.all = new Map();
-    this.version = 0;
     this.made = 0;
   }
 
@@ -29,10 +28,9 @@ class Lanes {
         this.made += 1;
         lane = {
           key, row, number: resource.number, table: resource.table, kind: resource.kind, made: this.made,
-          resources: [], active: resource.start, faults: 0, steps: 0,
+          resources: [], steps: 0,
         };
         this.all.set(key, lane);
-        this.version += 1;
       }
       const at = lane.resources.length;
       const before = lane.resources[at - 1];
@@ -41,12 +39,6 @@ class Lanes {
       resource.lane = lane;
       return;
     }
-  }
-
-  touch(resource, time) {
-    const lane = resource.lane;
-    lane.steps += 1;
-    if (time > lane.active) lane.active = time;
   }
 
   remove(resource) {
@@ -58,10 +50,8 @@ class Lanes {
     }
     const at = lane.resources.indexOf(resource);
     if (at >= 0) lane.resources.splice(at, 1);
-    if (resource.fault) lane.faults -= 1;
     if (lane.resources.length > 0) return;
     this.all.delete(lane.key);
-    this.version += 1;
   }
 
   /** After its end was taken back: a later resource may have its place. */

@@ -33,6 +33,7 @@ class App {
     this.snapshotAt = -Infinity;
     this.isAsking = false;
     this.doubts = false;
+    this.restarts = 0;
     this.counters = { received: 0, replayed: 0, repeated: 0, unread: 0, drawn: 0, lost: 0, kept: 0, frames: [], longTasks: [] };
     window.echown = this.counters;
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
@@ -73,12 +74,22 @@ class App {
       if (this.counters.frames.length > KEPT_FRAMES * 2) this.counters.frames.splice(0, KEPT_FRAMES);
     }
     const { feed, view } = this;
+    if (this.model.restarts !== this.restarts) this.restart();
     view.advance(elapsed);
     this.count(this.timeline.draw(time));
     this.updatePanels(time);
     const moves = view.playing !== null || (feed.isLive && view.isFollowing && !this.quiet.matches);
     if (moves || feed.queue.length > 0) this.wake();
     else this.frameAt = null;
+  }
+
+  /** Another process sends events: nothing that was shown exists there. */
+  restart() {
+    this.restarts = this.model.restarts;
+    this.unselect();
+    this.panels.clear();
+    this.timeline.clear();
+    this.view.toLive();
   }
 
   count(isDrawn) {

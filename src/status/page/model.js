@@ -9,12 +9,15 @@ const STEPS = new Set([...FINAL, ...MOVES, "offered", "split", "replaced", "canc
 const KEPT_FINDINGS = 2000;
 const KEPT_GAPS = 500;
 const KEPT_DECLARED = 1000;
+const KEPT_MESSAGES = 10000;
 const KEPT_TASKS = 20000;
 const KEPT_STEPS_OF_ONE = 64;
 
 class Model {
   constructor(limit) {
     this.limit = limit;
+    /** How often everything was forgotten, because another process sends events. */
+    this.restarts = 0;
     this.clear();
   }
 
@@ -33,6 +36,7 @@ class Model {
     this.findingCount = 0;
     this.gaps = [];
     this.declared = [];
+    this.messages = [];
     this.steps = 0;
     this.forgotten = 0;
     this.lost = 0;
@@ -71,6 +75,9 @@ class Model {
         return this.finding(line);
       case "declared":
         return this.declare(line);
+      case "message":
+        this.message(line);
+        return true;
       case "lost":
         this.gap(line.time_ns, line.count);
         return true;
@@ -94,10 +101,22 @@ class Model {
     return true;
   }
 
+  /** What the program says about itself. */
+  message(line) {
+    const task = this.task(line.process, line.task);
+    if (task) task.messages += 1;
+    this.seen(line.time_ns);
+    this.messages.push({ time: line.time_ns, task, text: line.text || "" });
+    if (this.messages.length >= 2 * KEPT_MESSAGES) this.messages.splice(0, KEPT_MESSAGES);
+  }
+
   /** A header: of a new recording, or of the same one after a reconnect. */
   begin(line) {
     const other = this.header && (line.process !== this.header.process || line.time_ns < this.header.time_ns);
-    if (other) this.clear();
+    if (other) {
+      this.clear();
+      this.restarts += 1;
+    }
     if (!this.header) {
       this.header = line;
       this.process = line.process;
@@ -131,7 +150,7 @@ class Model {
     if (!task) {
       task = {
         key, id: label.id, name: label.name, role: roleOf(label.name), parent: null, started: null, ended: null, outcome: null,
-        cancelled: null, thread: null, threadName: null, site: null, owns: new Set(), children: new Set(),
+        cancelled: null, thread: null, threadName: null, site: null, owns: new Set(), children: new Set(), messages: 0,
       };
       this.tasks.set(key, task);
     }
@@ -213,7 +232,7 @@ class Model {
       stack: line.stack,
     };
     this.steps += 1;
-    this.lanes.touch(resource, time);
+    resource.lane.steps += 1;
     if (at === resource.steps.length) {
       resource.steps.push(step);
       this.follow(resource, step);
@@ -246,7 +265,7 @@ class Model {
       table: line.table, generation: line.generation, description: line.description, local: line.local,
       peer: line.peer, path: line.path, halfOf: null, wholeKey: null, half: line.half || null, halves: [], steps: [],
       omitted: 0, start: line.time_ns, partial: line.event !== "acquired" && line.half === undefined, end: null,
-      ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, text: null, traffic: null,
+      ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, text: null,
     };
     this.resources.set(key, resource);
     this.open.add(resource);
@@ -290,12 +309,10 @@ class Model {
       }
     }
     if (event === "replaced") {
-      resource.replaced = step.time;
       if (!resource.fault) resource.fault = { time: step.time };
       return;
     }
     if (event === "cancelled") {
-      resource.cancelled = step.time;
       return;
     }
     resource.state = event === "offered" || event === "split" ? event : "owned";
@@ -336,7 +353,7 @@ class Model {
   }
 
   finding(line) {
-    const known = this.findings.some((it) => it.time === line.time_ns && it.code === line.code && it.message === line.message);
+    const known = line.replayed && this.findings.some((it) => it.time === line.time_ns && it.code === line.code && it.message === line.message);
     if (known) return false;
     this.seen(line.time_ns);
     const resources = (line.resources || []).map((id) => this.resources.get(this.key(line.process, id))).filter(Boolean);
@@ -354,10 +371,7 @@ class Model {
     };
     this.findingCount += 1;
     this.findings.push(finding);
-    for (const resource of resources) {
-      resource.fault = finding;
-      resource.lane.faults += 1;
-    }
+    for (const resource of resources) resource.fault = finding;
     if (this.findings.length > KEPT_FINDINGS) this.findings.shift();
     return true;
   }
@@ -447,7 +461,8 @@ function numberOf(resource) {
 }
 
 function addressOf(resource) {
-  return resource.peer || resource.path || resource.local || "";
+  const whole = resource.halfOf ? addressOf(resource.halfOf) : "";
+  return resource.peer || resource.path || resource.local || whole;
 }
 
 /** `9 tcp stream 127.0.0.1:51234`. */

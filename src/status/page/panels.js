@@ -127,7 +127,7 @@ class Panels {
     row.className = (isFault ? "fault " : "") + (this.app.selection.resource === resource ? "selected" : "");
     setText(cells[6], visible(addressOf(resource)) || "\u2013");
     setText(cells[4], age(this.app.view.now() - resource.start));
-    setText(cells[5], traffic ? bytes(traffic.bytes_in) + " / " + bytes(traffic.bytes_out) : "\u2013");
+    setText(cells[5], traffic ? (traffic.bytes_in + traffic.bytes_out === 0 ? "\u2013" : bytes(traffic.bytes_in) + " / " + bytes(traffic.bytes_out)) : "\u2013");
   }
 
   /** Whether a finding about it has been made by the shown moment. */
@@ -284,6 +284,14 @@ class Panels {
     const newest = shown.slice(-ROWS).reverse();
     reconcile(list, newest, (it) => it.index, (it) => this.newFinding(it), () => {});
     byId("findings-count").classList.toggle("fault", model.findingCount > 0);
+  }
+
+  clear() {
+    this.traffic.clear();
+    this.collapsed.clear();
+    this.full.clear();
+    const bodies = [byId("descriptors").tBodies[0], byId("findings"), byId("tasks").list];
+    for (const it of bodies) if (it) reconcile(it, [], null, null, null);
   }
 
   /** They are made again, because times have other labels in a recording. */

@@ -45,6 +45,14 @@ class Timeline {
     this.app.wake();
   }
 
+  clear() {
+    this.focus = null;
+    this.current = null;
+    this.leave();
+    this.shown = { lanes: [], elsewhere: 0 };
+    this.listedAt = -Infinity;
+  }
+
   laneHeight() {
     return DENSITIES[this.density];
   }
