@@ -1,4 +1,4 @@
-//! The outputs in `README.md` and `docs/styles.md` match the program. `ci/pages` writes them.
+//! The outputs in `README.md`, `docs/styles.md` and `docs/live-page.md` match the program. `ci/pages` writes them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,10 +10,12 @@ use rustix::process::Signal;
 use super::broadcast::{frame, try_hear};
 use super::server::{DEADLINE, Server, echown, exchange};
 use crate::common::doc_pages::{KERNELS, assert_page_shows, rust_sources, steady, without_lines};
+use crate::common::temp_path::TempPath;
 use crate::common::{poll, require_tool, wait_until};
 
 const README: &str = "README.md";
 const STYLES: &str = "docs/styles.md";
+const LIVE_PAGE: &str = "docs/live-page.md";
 
 /// The client port in the pages.
 pub const CLIENT: &str = "127.0.0.1:50000";
@@ -102,6 +104,39 @@ fn hello_comes_back_in_the_pages() {
     );
     assert_page_shows(README, "hello", "console", &output_text);
     assert_page_shows(STYLES, "hello", "console", &output_text);
+    assert_page_shows(LIVE_PAGE, "hello", "console", &output_text);
+}
+
+/// Without a browser; `ci/browser` performs the whole tour.
+#[test]
+fn the_tour_of_the_live_page_shows_what_the_programs_print() {
+    let file = TempPath::new("recording.jsonl");
+    let mut server = Server::start(&["--status", "127.0.0.1:0", "--record", file.text()]);
+    let status = server.wait_for_line("status on http://");
+    let output_text = format!(
+        "$ echown serve --status 127.0.0.1:3001 --record echown.jsonl\n{}\n{}\n",
+        server.seen[0].replace(&server.address().to_string(), "127.0.0.1:3000"),
+        with_port(&status, 3001),
+    );
+    assert_eq!(server.seen.len(), 2, "{:#?}", server.seen);
+    assert_page_shows(LIVE_PAGE, "the server of the tour", "console", &output_text);
+    assert_eq!(exchange(server.connect(), b"Hello\n"), b"Hello\n");
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("1 connection, 0 refused")), "{lines:#?}");
+
+    let mut view = Server::run(echown().args(["view", file.text()]), 0);
+    let output_text = format!(
+        "$ echown view echown.jsonl --listen 127.0.0.1:3002\n{}\n",
+        with_port(&view.wait_for_line("open http://"), 3002)
+    );
+    assert_page_shows(LIVE_PAGE, "the recording of the tour", "console", &output_text);
+}
+
+/// A line that ends with a URL, with another port.
+fn with_port(line: &str, port: u16) -> String {
+    let (rest, _) = line.rsplit_once(':').expect("the URL has a port");
+    format!("{rest}:{port}/")
 }
 
 #[test]
