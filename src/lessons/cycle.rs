@@ -29,8 +29,8 @@ pub(super) const LESSON: Lesson = Lesson {
                               open is the purpose of the list.",
             },
             Choice {
-                text: "One after `lock`: the guard keeps the list locked, and a locked list \
-                       cannot be dropped.",
+                text: "One after `lock`: the guard keeps the list locked until the end of `run`, \
+                       and a locked list cannot be dropped.",
                 explanation: "The guard is dropped at the end of the statement. And a `Mutex` can \
                               be dropped while it is locked.",
             },

@@ -39,7 +39,8 @@ pub(super) const LESSON: Lesson = Lesson {
                               for `count`. To the compiler, `join_flat` is a call like any other.",
             },
             Choice {
-                text: "`output` is closed by the first `writeln!` already, so two lines are lost.",
+                text: "`output` is closed by the first `writeln!`, which takes it by value, so \
+                       that two lines are lost.",
                 explanation: "`writeln!` borrows `output` and closes nothing. All three lines \
                               arrive.",
             },

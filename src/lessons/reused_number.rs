@@ -24,8 +24,8 @@ pub(super) const LESSON: Lesson = Lesson {
                               the one that `close` had just freed.",
             },
             Choice {
-                text: "Nothing: the kernel remembers that `stdin` is closed, and ignores a second \
-                       close.",
+                text: "Nothing: the kernel remembers that this pipe is closed, and a second close \
+                       of the same pipe is ignored.",
                 explanation: "The kernel knows numbers, not variables. The number is in use, so \
                               the kernel closes it.",
             },

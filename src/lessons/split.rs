@@ -24,7 +24,8 @@ pub(super) const LESSON: Lesson = Lesson {
                               in `spawn_named`: it made the writer the owner.",
             },
             Choice {
-                text: "Neither: `write_all` through an `Arc` is atomic, so messages cannot mix.",
+                text: "Neither: an `Arc` makes `write_all` atomic. It sends each message in one \
+                       piece, and messages cannot mix.",
                 explanation: "An `Arc` makes counting atomic, and nothing else. `write_all` may \
                               need several system calls, and another thread's bytes can get in \
                               between.",
