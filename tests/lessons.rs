@@ -64,16 +64,16 @@ exercises! {
     the_entries_are_written()
         panic_order_broken = "../src/lessons/panic_order/broken.rs",
         panic_order_fixed = "../src/lessons/panic_order/fixed.rs";
-    the_session_is_stopped()
+    the_session_is_stopped(timeout_ms = 10000)
         cancel_broken = "../src/lessons/cancel/broken.rs",
         cancel_fixed = "../src/lessons/cancel/fixed.rs";
-    no_task_is_left()
+    no_task_is_left(timeout_ms = 10000)
         forgotten_task_broken = "../src/lessons/forgotten_task/broken.rs",
         forgotten_task_fixed = "../src/lessons/forgotten_task/fixed.rs";
     nothing_is_closed_twice()
         double_close_broken = "../src/lessons/double_close/broken.rs",
         double_close_fixed = "../src/lessons/double_close/fixed.rs";
-    nothing_is_inherited()
+    nothing_is_inherited(timeout_ms = 10000)
         close_on_exec_broken = "../src/lessons/close_on_exec/broken.rs",
         close_on_exec_fixed = "../src/lessons/close_on_exec/fixed.rs";
     the_lock_is_free_again()

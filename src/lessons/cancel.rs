@@ -46,7 +46,11 @@ pub(super) const LESSON: Lesson = Lesson {
     broken: Program { text: include_str!("cancel/broken.rs"), run: broken::run },
     fixed: Program { text: include_str!("cancel/fixed.rs"), run: fixed::run },
     finds: &["not-owner", "unjoined-task"],
-    test: Test { name: "the_session_is_stopped", options: "", finds: &["not-owner"] },
+    test: Test {
+        name: "the_session_is_stopped",
+        options: "timeout_ms = 10000",
+        finds: &["not-owner"],
+    },
     recorded: None,
     why: include_str!("cancel/why.md"),
 };

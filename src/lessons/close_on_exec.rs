@@ -46,7 +46,11 @@ pub(super) const LESSON: Lesson = Lesson {
     broken: Program { text: include_str!("close_on_exec/broken.rs"), run: broken::run },
     fixed: Program { text: include_str!("close_on_exec/fixed.rs"), run: fixed::run },
     finds: &[],
-    test: Test { name: "nothing_is_inherited", options: "", finds: &["exec-leak"] },
+    test: Test {
+        name: "nothing_is_inherited",
+        options: "timeout_ms = 10000",
+        finds: &["exec-leak"],
+    },
     recorded: Some(include_str!("close_on_exec/recorded.txt")),
     why: include_str!("close_on_exec/why.md"),
 };

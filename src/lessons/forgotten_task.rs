@@ -51,7 +51,11 @@ pub(super) const LESSON: Lesson = Lesson {
     broken: Program { text: include_str!("forgotten_task/broken.rs"), run: broken::run },
     fixed: Program { text: include_str!("forgotten_task/fixed.rs"), run: fixed::run },
     finds: &["unjoined-task"],
-    test: Test { name: "no_task_is_left", options: "", finds: &["unjoined-task"] },
+    test: Test {
+        name: "no_task_is_left",
+        options: "timeout_ms = 10000",
+        finds: &["unjoined-task"],
+    },
     recorded: None,
     why: include_str!("forgotten_task/why.md"),
 };
