@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, socket, sockopt};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::super::common::temp_path::TempPath;
 use super::super::common::wait_until;
-use super::super::server::{DEADLINE, Server, TcpEnd, exchange};
-use super::http::{self, request};
+use super::super::server::{DEADLINE, Server, TcpEnd, exchange, serve};
+use super::http::{self, request, status_of};
 use super::start;
 
 /// A viewer of a stream of events.
@@ -127,23 +128,21 @@ fn a_stream_lasts_through_the_drain_and_ends_with_a_line_of_its_own() {
 #[test]
 fn a_viewer_that_leaves_an_idle_server_frees_its_place_at_once() {
     let (server, status) = start(&[]);
-    // More than there are places; each leaves without an event that would show it.
+    let before = server.open_descriptors().len();
+    // In all, because a sign of life every 15 s would show one that has left, too.
+    let deadline = Instant::now() + DEADLINE;
     for _ in 0..30 {
-        let mut viewer = None;
-        wait_until("a place", || {
-            let next = Viewer::connect(status);
-            let is_served = next.head.starts_with("HTTP/1.1 200");
-            viewer = is_served.then_some(next);
-            is_served
-        });
-        viewer.expect("it is served").wait_for_event("live");
+        Viewer::connect(status).wait_for_event("live");
+        // Nothing happens that would be sent to it.
+        server.wait_for_descriptors(|open| open.len() <= before);
+        assert!(Instant::now() < deadline, "viewers that have left occupy their places");
     }
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
 }
 
 #[test]
-fn the_ninth_viewer_is_rejected_and_the_others_continue() {
+fn the_ninth_viewer_is_rejected_until_another_one_leaves() {
     let (server, status) = start(&[]);
     let mut viewers: Vec<Viewer> = (0..8).map(|_| Viewer::connect(status)).collect();
     viewers.iter_mut().for_each(|viewer| drop(viewer.wait_for_event("live")));
@@ -156,6 +155,40 @@ fn the_ninth_viewer_is_rejected_and_the_others_continue() {
     for viewer in &mut viewers {
         viewer.wait_for("the client", |line| line["to"]["name"] == *name);
     }
+    drop(viewers.pop());
+    let mut snapshot = String::new();
+    wait_until("a place", || {
+        let reply = http::get(status, "/snapshot.json");
+        snapshot = reply.body;
+        reply.code == 200
+    });
+    let clients = snapshot.matches(r#""name":"status client 127.0.0.1"#).count();
+    assert!(clients >= 8, "seven viewers and the client that asks: {snapshot}");
+}
+
+#[test]
+fn a_name_that_a_peer_chose_stays_inside_its_line() {
+    let folder = TempPath::folder("hostile");
+    let place = folder.join("echo");
+    let listen = format!("unix:{}", place.display());
+    let mut server = Server::run(&mut serve(&[&listen], &["--status", "127.0.0.1:0"]), 0);
+    let status = status_of(&mut server);
+    let own = std::process::id();
+    let name = format!("{own}\n\ndata: {{\"event\":\"end\"}}\n</script>");
+    let name = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+    let client = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&client, &name).unwrap();
+    connect(&client, &SocketAddrUnix::new(&*place).unwrap()).unwrap();
+    // The viewer asserts that each line has one of the known forms.
+    let mut viewer = Viewer::connect(status);
+    let line = viewer.wait_for("the peer", |line| !line["peer"].is_null());
+    let peer = line["peer"].as_str().unwrap();
+    assert!(peer.ends_with(r#"\n\ndata: {"event":"end"}\n</script>"#), "{peer}");
+    drop(client);
+    server.signal(Signal::TERM);
+    assert_eq!(viewer.wait_for_event("end")["reason"], "finished");
+    assert_eq!(server.wait().code(), Some(0));
+    drop(std::fs::remove_dir_all(&*folder));
 }
 
 /// A viewer with a small window, which never reads.
