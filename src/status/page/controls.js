@@ -171,7 +171,7 @@ class Controls {
     if (model.tasks.size === this.taskCount) return;
     this.taskCount = model.tasks.size;
     const all = new Set();
-    for (const task of model.tasks.values()) if (!isOwn(task)) all.add(task.role);
+    for (const task of model.tasks.values()) if (!task.isOwn) all.add(task.role);
     const names = [...all].sort().slice(0, 500);
     if (filter.role && !names.includes(filter.role)) names.unshift(filter.role);
     const key = names.join("\n");

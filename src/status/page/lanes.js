@@ -41,17 +41,23 @@ class Lanes {
     }
   }
 
+  /** Takes a resource off its lane, to put it elsewhere. */
   remove(resource) {
     const lane = resource.lane;
-    if (resource.halfOf) {
-      const at = resource.halfOf.halves.indexOf(resource);
-      if (at >= 0) resource.halfOf.halves.splice(at, 1);
-      return;
+    lane.resources.splice(lane.resources.indexOf(resource), 1);
+    if (lane.resources.length === 0) this.all.delete(lane.key);
+  }
+
+  /** Takes what was forgotten off lanes, and halves off the sockets that were split. */
+  forget(lanes) {
+    for (const it of lanes) {
+      if (it.halves) {
+        it.halves = it.halves.filter((half) => !half.isForgotten);
+        continue;
+      }
+      it.resources = it.resources.filter((resource) => !resource.isForgotten);
+      if (it.resources.length === 0) this.all.delete(it.key);
     }
-    const at = lane.resources.indexOf(resource);
-    if (at >= 0) lane.resources.splice(at, 1);
-    if (lane.resources.length > 0) return;
-    this.all.delete(lane.key);
   }
 
   /** After its end was taken back: a later resource may have its place. */

@@ -14,6 +14,10 @@ const LATE_MS = 1500;
 
 class App {
   constructor() {
+    // First: the parts ask for frames while they are made.
+    this.frameAsked = false;
+    this.frameAt = null;
+    this.isChanged = true;
     this.model = new Model(KEPT_STEPS);
     this.palette = new Palette();
     this.filter = new Filter();
@@ -25,11 +29,8 @@ class App {
     this.details = new Details(this);
     this.controls = new Controls(this);
     this.legend = new Legend(this);
-    this.frameAsked = false;
-    this.frameAt = null;
     this.panelsAt = -Infinity;
     this.nextPart = 0;
-    this.isChanged = true;
     this.snapshotAt = -Infinity;
     this.isAsking = false;
     this.doubts = false;

@@ -39,6 +39,7 @@ class Model {
     this.messages = [];
     this.steps = 0;
     this.forgotten = 0;
+    this.forgetAt = 0;
     this.lost = 0;
     this.first = null;
     this.last = null;
@@ -149,9 +150,10 @@ class Model {
     let task = this.tasks.get(key);
     if (!task) {
       task = {
-        key, id: label.id, name: label.name, role: roleOf(label.name), parent: null, started: null, ended: null, outcome: null,
+        key, id: label.id, name: label.name, role: roleOf(label.name), isOwn: false, parent: null, started: null, ended: null, outcome: null,
         cancelled: null, thread: null, threadName: null, site: null, owns: new Set(), children: new Set(), messages: 0,
       };
+      task.isOwn = isOwn(task);
       this.tasks.set(key, task);
     }
     return task;
@@ -194,7 +196,8 @@ class Model {
     task.ended = time;
     task.outcome = outcome;
     this.endedTasks.push(task);
-    while (this.endedTasks.length > KEPT_TASKS) this.forgetTask(this.endedTasks.shift());
+    if (this.endedTasks.length < KEPT_TASKS * 1.1) return;
+    for (const it of this.endedTasks.splice(0, KEPT_TASKS * 0.1)) this.forgetTask(it);
   }
 
   forgetTask(task) {
@@ -239,7 +242,7 @@ class Model {
     } else {
       this.insert(resource, step, at, line);
     }
-    if (this.steps > this.limit) this.forget();
+    if (this.steps > this.limit && this.steps > this.forgetAt) this.forget();
     return true;
   }
 
@@ -265,7 +268,7 @@ class Model {
       table: line.table, generation: line.generation, description: line.description, local: line.local,
       peer: line.peer, path: line.path, halfOf: null, wholeKey: null, half: line.half || null, halves: [], steps: [],
       omitted: 0, start: line.time_ns, partial: line.event !== "acquired" && line.half === undefined, end: null,
-      ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, text: null,
+      ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, isForgotten: false, text: null,
     };
     this.resources.set(key, resource);
     this.open.add(resource);
@@ -325,7 +328,7 @@ class Model {
     if (resource.owner) resource.owner.owns.delete(resource);
     if (owner) owner.owns.add(resource);
     resource.owner = owner;
-    if (owner) resource.isOwn = isOwn(owner);
+    if (owner) resource.isOwn = owner.isOwn;
   }
 
   end(resource, time, ending) {
@@ -392,8 +395,11 @@ class Model {
     this.seen(end);
   }
 
+  /** Forgets many at once: each lane is searched only once. */
   forget() {
-    while (this.steps > this.limit && this.endedFrom < this.ended.length) {
+    const lanes = new Set();
+    const kept = this.limit * 0.98;
+    while (this.steps > kept && this.endedFrom < this.ended.length) {
       const resource = this.ended[this.endedFrom];
       this.ended[this.endedFrom] = null;
       this.endedFrom += 1;
@@ -402,14 +408,17 @@ class Model {
       this.forgotten += resource.steps.length;
       this.resources.delete(resource.key);
       this.orphans.delete(resource.wholeKey);
-      this.lanes.remove(resource);
+      resource.isForgotten = true;
+      lanes.add(resource.halfOf || resource.lane);
       this.first = Math.max(this.first, resource.end);
     }
+    this.lanes.forget(lanes);
     if (this.endedFrom > 4096) {
       this.ended = this.ended.slice(this.endedFrom);
       this.endedFrom = 0;
     }
-    if (this.steps <= this.limit) return;
+    this.forgetAt = 0;
+    if (this.steps <= kept) return;
     for (const resource of this.open) {
       const extra = resource.steps.length - KEPT_STEPS_OF_ONE;
       if (extra <= 0) continue;
@@ -418,6 +427,8 @@ class Model {
       this.steps -= extra;
       this.forgotten += extra;
     }
+    // If most are short histories of what is open, the search is not repeated with every step.
+    this.forgetAt = this.steps + 1000;
   }
 }
 

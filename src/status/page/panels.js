@@ -168,7 +168,7 @@ class Panels {
     let number = 0;
     for (const task of model.tasks.values()) {
       const runs = task.started !== null && task.started <= time && (task.ended === null || task.ended > time);
-      if ((!runs && !owned.has(task)) || (isOwn(task) && !filter.withOwn && !owned.has(task))) continue;
+      if ((!runs && !owned.has(task)) || (task.isOwn && !filter.withOwn && !owned.has(task))) continue;
       number += 1;
       for (let it = task; it && !running.has(it); it = it.parent) running.add(it);
     }
