@@ -1,6 +1,6 @@
 //! The lanes: a bar per resource in the colours of its owners, with its marks.
 
-use super::marks::{Glyph, Item, Track};
+use super::marks::{Glyph, Group, Item, Track, groups};
 use super::{Axis, Canvas, LETTER, MARGIN, finding_title, scale};
 use crate::columns::{cut, width};
 use crate::line::Kind;
@@ -52,13 +52,14 @@ impl Canvas<'_> {
                 _ => false,
             };
             let resources: Vec<_> = lane.resources.iter().filter(is_it).collect();
-            let mut drawn_to = f64::NEG_INFINITY;
-            for resource in &resources {
-                drawn_to = self.spans(resource, track, drawn_to);
-            }
             let mut items: Vec<_> = resources.iter().flat_map(|it| self.items(it)).collect();
             items.sort_by(|one, other| one.x.total_cmp(&other.x));
-            self.marks(&items, track);
+            let groups = groups(items);
+            let mut drawn_to = f64::NEG_INFINITY;
+            for resource in &resources {
+                drawn_to = self.spans(resource, track, &groups, drawn_to);
+            }
+            self.marks(&groups, track);
         }
         self.xml.close();
         self.y = whole.top + whole.height + GAP;
@@ -82,11 +83,12 @@ impl Canvas<'_> {
             let begin = start.max(free_from);
             let room = next.unwrap_or(self.scale.width - MARGIN).max(begin) - begin;
             let label = label(resource, lane.number.is_some());
-            let label = cut(&label, (room / LETTER) as usize);
-            // A few letters say nothing.
-            if label.is_empty() || label == "..." || room < 8.0 * LETTER {
+            let room = (room / LETTER) as usize;
+            // Of many, only those that fit.
+            if label.is_empty() || room < 8 || index > 0 && width(&label) > room {
                 continue;
             }
+            let label = cut(&label, room);
             free_from = begin + width(&label) as f64 * LETTER + 10.0;
             self.xml
                 .element("text")
@@ -98,7 +100,13 @@ impl Canvas<'_> {
     }
 
     /// Draws the spans of a resource from `drawn_to` on. Returns up to where.
-    fn spans(&mut self, resource: &Resource, track: Track, mut drawn_to: f64) -> f64 {
+    fn spans(
+        &mut self,
+        resource: &Resource,
+        track: Track,
+        groups: &[Group],
+        mut drawn_to: f64,
+    ) -> f64 {
         let leaked =
             resource.findings.iter().any(|it| self.timeline.findings[*it].kind == Kind::Leaked);
         let last = resource.spans.len().saturating_sub(1);
@@ -117,7 +125,13 @@ impl Canvas<'_> {
             if index > 0 && begin > drawn_to && drawn_to > 0.0 && begin - drawn_to < NARROW {
                 begin = drawn_to;
             }
-            self.span(resource, span, (begin, to.max(begin + 1.0)), track, leaked && is_last);
+            let ends = (begin, to.max(begin + 1.0));
+            self.span(resource, span, ends, track, leaked && is_last);
+            // Not under the marks at the beginning.
+            let before = groups.partition_point(|group| group.right() <= begin);
+            let covered = groups[before..].iter().take_while(|it| it.left() <= begin + MARK);
+            let free_from = covered.last().map_or(begin, Group::right);
+            self.owner_name(resource, span, (free_from + 4.0, ends.1 - 6.0), track);
             drawn_to = to.max(drawn_to);
         }
         drawn_to
@@ -164,6 +178,16 @@ impl Canvas<'_> {
             .number("width", (to - from - 2.0 * inset).max(0.5))
             .number("height", track.height - 2.0 * inset)
             .titled(&title);
+    }
+
+    /// Writes the owner's name into a bar.
+    fn owner_name(
+        &mut self,
+        resource: &Resource,
+        span: &Span,
+        (from, to): (f64, f64),
+        track: Track,
+    ) {
         let (text_class, words) = match (span.state, span.owner) {
             (State::Owned | State::Cancelled, Some(owner)) => {
                 ("in", self.timeline.tasks[owner].name.to_string())
@@ -171,7 +195,7 @@ impl Canvas<'_> {
             (State::Offered, Some(_)) => ("m", "offered".to_owned()),
             _ => return,
         };
-        let room = ((to - from - MARK - 6.0) / (LETTER - 0.5)).max(0.0) as usize;
+        let room = ((to - from) / (LETTER - 0.4)).max(0.0) as usize;
         // A name, its first word, or the beginning of that; "offered" only as a whole.
         let first = words.split(' ').next().unwrap_or_default().to_owned();
         let with_half = resource.half.as_ref().map(|(_, half)| format!("{half}: {words}"));
@@ -185,7 +209,7 @@ impl Canvas<'_> {
         self.xml
             .element("text")
             .attribute("class", text_class)
-            .number("x", from + MARK)
+            .number("x", from)
             .number("y", track.middle() + 4.0)
             .text(&words);
     }

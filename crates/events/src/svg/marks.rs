@@ -4,6 +4,10 @@ use super::Canvas;
 
 /// Marks that are closer are drawn as one.
 const CLOSE: f64 = 8.0;
+/// The widest group.
+const WIDEST: f64 = 48.0;
+/// Between the symbols of a group.
+const STEP: f64 = 13.0;
 /// The maximum number of steps in a tooltip.
 const STEPS_MAX: usize = 8;
 
@@ -44,14 +48,79 @@ pub(super) struct Item {
     pub(super) is_bad: bool,
 }
 
+/// Marks that are drawn together: as a symbol, if it is one, or as a circle with their number.
+pub(super) struct Group {
+    items: Vec<Item>,
+    /// The x of the symbol or circle.
+    middle: f64,
+}
+
+impl Group {
+    fn first(&self) -> f64 {
+        self.items[0].x
+    }
+
+    fn is_one(&self) -> bool {
+        self.items.len() == 1
+    }
+
+    /// What is drawn to the right of the circle: the last close, if nothing follows it, and a finding.
+    fn visible(&self) -> impl Iterator<Item = &Item> {
+        let last = self.items.iter().rev().find(|it| it.glyph != Glyph::Finding);
+        let close = last.filter(|it| it.glyph == Glyph::Closed);
+        let finding = self.items.iter().rev().find(|it| it.glyph == Glyph::Finding);
+        let visible = close.into_iter().chain(finding);
+        visible.filter(|_| !self.is_one())
+    }
+
+    /// The left end.
+    pub(super) fn left(&self) -> f64 {
+        self.middle - if self.is_one() { 5.0 } else { 8.0 }
+    }
+
+    /// The right end.
+    pub(super) fn right(&self) -> f64 {
+        let radius = if self.is_one() { 5.0 } else { 8.0 };
+        self.middle + radius + self.visible().count() as f64 * STEP
+    }
+
+    /// Whether a group is hidden by this one.
+    fn covers(&self, next: &Group) -> bool {
+        let is_near = next.first() - self.first() < WIDEST;
+        let are_circles = !(self.is_one() && next.is_one());
+        is_near && are_circles && next.middle - 7.0 < self.right()
+    }
+
+    fn add(&mut self, more: Vec<Item>) {
+        self.items.extend(more);
+        self.middle = (self.first() + self.items[self.items.len() - 1].x) / 2.0;
+    }
+}
+
+/// Puts marks together that would be drawn on top of each other. They are sorted by their place.
+pub(super) fn groups(items: Vec<Item>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for item in items {
+        match groups.last_mut() {
+            Some(group) if item.x - group.first() < CLOSE => group.add(vec![item]),
+            _ => groups.push(Group { middle: item.x, items: vec![item] }),
+        }
+    }
+    let mut merged: Vec<Group> = Vec::new();
+    for group in groups {
+        match merged.last_mut() {
+            Some(last) if last.covers(&group) => last.add(group.items),
+            _ => merged.push(group),
+        }
+    }
+    merged
+}
+
 impl Canvas<'_> {
-    /// Draws marks, which are sorted by their place.
-    pub(super) fn marks(&mut self, mut items: &[Item], track: Track) {
-        while let Some(first) = items.first() {
-            let count = items.iter().take_while(|it| it.x - first.x < CLOSE).count();
-            let (group, rest) = items.split_at(count);
-            items = rest;
-            if let [only] = group {
+    /// Draws marks.
+    pub(super) fn marks(&mut self, groups: &[Group], track: Track) {
+        for group in groups {
+            if let [only] = &group.items[..] {
                 self.glyph(only.glyph, only.x, track, only.is_bad, &only.title);
             } else {
                 self.group(group, track);
@@ -59,37 +128,34 @@ impl Canvas<'_> {
         }
     }
 
-    fn group(&mut self, group: &[Item], track: Track) {
+    fn group(&mut self, group: &Group, track: Track) {
         self.used.has_groups = true;
-        let mut titles: Vec<_> = group.iter().take(STEPS_MAX).map(|it| it.title.as_str()).collect();
-        let rest = format!("and {} more", group.len().saturating_sub(STEPS_MAX));
-        if group.len() > STEPS_MAX {
+        let Group { items, middle, .. } = group;
+        let mut titles: Vec<_> = items.iter().take(STEPS_MAX).map(|it| it.title.as_str()).collect();
+        let rest = format!("and {} more", items.len().saturating_sub(STEPS_MAX));
+        if items.len() > STEPS_MAX {
             titles.push(&rest);
         }
-        let is_bad = group.iter().any(|it| it.is_bad);
-        let middle = (group[0].x + group[group.len() - 1].x) / 2.0;
-        // A close, or a finding, is visible on its own.
-        let mut x = middle + 14.0;
-        for wanted in [Glyph::Closed, Glyph::Finding] {
-            if let Some(item) = group.iter().rev().find(|it| it.glyph == wanted) {
-                self.glyph(wanted, x, track, item.is_bad, &item.title);
-                x += 13.0;
-            }
+        let is_bad = items.iter().any(|it| it.is_bad);
+        let mut x = middle + 1.0;
+        for item in group.visible() {
+            x += STEP;
+            self.glyph(item.glyph, x, track, item.is_bad, &item.title);
         }
         self.xml.element("g").open();
         self.xml.element("title").text(&titles.join("\n"));
         self.xml
             .element("circle")
             .attribute("class", if is_bad { "manybad" } else { "many" })
-            .number("cx", middle)
+            .number("cx", *middle)
             .number("cy", track.middle())
             .number("r", 7.5)
             .empty();
-        let count = if group.len() > 99 { "99+".to_owned() } else { group.len().to_string() };
+        let count = if items.len() > 99 { "99+".to_owned() } else { items.len().to_string() };
         self.xml
             .element("text")
             .attribute("class", "n")
-            .number("x", middle)
+            .number("x", *middle)
             .number("y", track.middle() + 3.3)
             .text(&count);
         self.xml.close();

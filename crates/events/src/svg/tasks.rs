@@ -1,39 +1,65 @@
 //! The tasks: a bar each, from start to end, in the owner's colour, with the name.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use super::{Axis, Canvas, LETTER, MARGIN, task_name};
 use crate::columns::{cut, width};
 use crate::timeline::Timeline;
 
 /// The maximum number of tasks.
-const TASKS_MAX: usize = 40;
+const TASKS_MAX: usize = 24;
 const ROW: f64 = 21.0;
 const BAR: f64 = 17.0;
 
 impl Canvas<'_> {
     pub(super) fn tasks(&mut self) {
         let tasks = tree(self.timeline);
-        for task in tasks.iter().take(TASKS_MAX) {
+        let longest = self.longest(&tasks);
+        for task in tasks.iter().filter(|task| longest.contains(task)) {
             self.task(*task);
         }
-        if let Some(rest @ 1..) = tasks.len().checked_sub(TASKS_MAX) {
+        if let Some(rest @ 1..) = tasks.len().checked_sub(longest.len()) {
             self.y += 14.0;
             self.xml
                 .element("text")
                 .attribute("class", "m")
                 .number("x", MARGIN)
                 .number("y", self.y)
-                .text(&format!("{rest} more tasks are not drawn"));
+                .text(&format!("{rest} shorter tasks not drawn"));
             self.y += 6.0;
         }
         self.y += 8.0;
+    }
+
+    /// The tasks to draw: those of findings, and those with the longest bars.
+    fn longest(&self, tasks: &[usize]) -> HashSet<usize> {
+        let mut tasks = tasks.to_vec();
+        if tasks.len() > TASKS_MAX {
+            let found: HashSet<_> =
+                self.timeline.findings.iter().filter_map(|it| it.task).collect();
+            tasks.sort_by_cached_key(|task| {
+                let (left, right) = self.ends(*task);
+                (!found.contains(task), Reverse((right - left) as u64))
+            });
+            tasks.truncate(TASKS_MAX);
+        }
+        tasks.into_iter().collect()
+    }
+
+    /// The ends of a task's bar.
+    fn ends(&self, task: usize) -> (f64, f64) {
+        let (task, scale) = (&self.timeline.tasks[task], &self.scale);
+        let left = task.start.map_or(scale.left(), |at| scale.x(at));
+        let right = task.end.as_ref().map_or(scale.right(), |(at, _)| scale.x(*at));
+        (left, right.max(left + 4.0))
     }
 
     fn task(&mut self, index: usize) {
         let timeline = self.timeline;
         let task = &timeline.tasks[index];
         let scale = &self.scale;
-        let left = task.start.map_or(scale.left(), |at| scale.x(at));
-        let right = task.end.as_ref().map_or(scale.right(), |(at, _)| scale.x(*at)).max(left + 4.0);
+        let (left, right) = self.ends(index);
         let colour = self.colours[index].unwrap_or_default();
         let mut label = task_name(task);
         match &task.end {
@@ -111,7 +137,7 @@ fn tree(timeline: &Timeline) -> Vec<usize> {
         waiting.append(&mut children[task]);
     }
     // What is in a cycle.
-    let rest: Vec<_> = drawn.into_iter().filter(|task| !sorted.contains(task)).collect();
-    sorted.extend(rest);
+    sorted.iter().for_each(|task| is_drawn[*task] = false);
+    sorted.extend(drawn.into_iter().filter(|task| is_drawn[*task]));
     sorted
 }
