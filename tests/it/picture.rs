@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Output;
 
+use echown::events::svg::{self, Axis};
+use echown::events::timeline::{Selection, Timeline};
+use echown::events::{Kind, Line, TaskName, mermaid, text};
 use roxmltree::Document;
 use serde_json::json;
 
@@ -243,4 +246,94 @@ fn a_large_recording_is_drawn_within_limits() {
     Document::parse(&svg).unwrap();
     let diagram = drawn(&text, &["--format", "mermaid"]);
     assert!(diagram.contains("not shown: 74800 more steps"), "{diagram}");
+}
+
+/// A random line about one of few tasks, resources and numbers, at a random time.
+fn random_line(random: &mut fastrand::Rng) -> Line {
+    use Kind::{
+        Acquired, Cancelled, Claimed, Declared, Disowned, Dropped, End, Finalized, Given,
+        Inherited, Leaked, Live, Lost, Offered, Rejoined, Released, Replaced, Returned, Split,
+        TaskCancelled, TaskEnded, TaskStarted, Transferred, Violation,
+    };
+    let kinds = [
+        Acquired,
+        Acquired,
+        Given,
+        Transferred,
+        Offered,
+        Claimed,
+        Inherited,
+        Split,
+        Rejoined,
+        Returned,
+        Disowned,
+        Released,
+        Dropped,
+        Finalized,
+        Replaced,
+        Cancelled,
+        TaskStarted,
+        TaskCancelled,
+        TaskEnded,
+        Leaked,
+        Violation,
+        Declared,
+        Lost,
+        Live,
+        End,
+    ];
+    let names =
+        ["", "main", "名前 <b>", "a name that is longer than the others and is cut somewhere"];
+    let bits = random.u32(..40);
+    let mut line = Line::new(kinds[random.usize(..kinds.len())], random.u64(..1 << bits));
+    let mut task = || {
+        let id = random.u64(..6);
+        (id > 0).then(|| TaskName { id, name: names[id as usize % names.len()].into() })
+    };
+    (line.from, line.to, line.task, line.parent) = (task(), task(), task(), task());
+    let resource = random.u64(..12);
+    line.resource = Some(resource);
+    line.number = random.bool().then(|| random.i32(..4));
+    line.half_of = (resource > 8).then(|| random.u64(..12));
+    line.half = random.bool().then(|| if random.bool() { "read".into() } else { "write".into() });
+    line.process = Some(random.u32(..2));
+    line.generation = random.bool().then(|| random.u64(..3));
+    line.resources = random.bool().then(|| vec![random.u64(..12), random.u64(..12)]);
+    line.replayed = (random.u32(..10) == 0).then_some(true);
+    line.message = random.bool().then(|| names[random.usize(..names.len())].to_owned());
+    line.peer = random.bool().then(|| names[random.usize(..names.len())].to_owned());
+    line
+}
+
+#[test]
+fn every_order_of_any_lines_can_be_drawn() {
+    for seed in 0..1000 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let count = random.usize(..60);
+        let lines: Vec<_> = (0..count).map(|_| random_line(random)).collect();
+        let mut timeline = Timeline::of(&lines);
+        if random.bool() {
+            timeline = timeline.select(&Selection {
+                tasks: if random.bool() { vec!["main".into()] } else { Vec::new() },
+                resources: if random.bool() { vec![1, 2, 3] } else { Vec::new() },
+                from_ns: random.bool().then(|| random.u64(..1 << 30)),
+                to_ns: random.bool().then(|| random.u64(..1 << 40)),
+            });
+        }
+        for (_, resource) in timeline.resources() {
+            assert!(resource.spans.is_sorted_by(|one, next| one.to.time_ns <= next.from.time_ns));
+        }
+        for axis in [Axis::Time, Axis::Order] {
+            let options =
+                svg::Options { axis, width: random.u32(..2000), lanes: random.usize(..9) };
+            let picture = svg::render(&timeline, &options);
+            Document::parse(&picture).unwrap_or_else(|error| panic!("{seed}: {error}: {picture}"));
+            assert!(!picture.contains("NaN") && !picture.contains("inf\""), "{seed}: {picture}");
+        }
+        assert!(mermaid::render(&timeline).starts_with("sequenceDiagram\n"));
+        let columns = random.usize(..200);
+        let shown = text::render(&timeline, &text::Options { columns, ascii: random.bool() });
+        let widest = shown.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+        assert!(widest <= columns.max(40), "{seed}: {shown}");
+    }
 }
