@@ -205,7 +205,7 @@ class Controls {
     const last = isLive ? null : this.app.lastStep();
     this.app.timeline.current = last ? last.resource.lane : null;
     let words = ["", "", "", ""];
-    if (isLive) words[3] = model.header ? "History of " + age(Math.max(1e9, feed.now() - view.first())) + ". Drag here to rewind." : "";
+    if (isLive) words[0] = model.header ? "History of " + age(Math.max(1e9, feed.now() - view.first())) + ". Drag here to rewind." : "";
     else if (last) words = [view.fullLabel(view.now()), stepInWords(last.step), titleOf(last.resource), last.step.site ? visible(last.step.site) : ""];
     else words[0] = view.fullLabel(view.now());
     const spans = byId("moment").children;

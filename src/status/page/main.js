@@ -30,6 +30,8 @@ class App {
     this.controls = new Controls(this);
     this.legend = new Legend(this);
     this.panelsAt = -Infinity;
+    this.panelsVersion = -1;
+    this.panelsCost = 0;
     this.nextPart = 0;
     this.snapshotAt = -Infinity;
     this.isAsking = false;
@@ -107,12 +109,18 @@ class App {
       () => this.panels.updatePart(1), () => this.panels.updatePart(2), () => this.controls.overview(time),
     ];
     if (this.nextPart >= parts.length) {
-      if (!this.isChanged && time - this.panelsAt < PANELS_MS) return;
+      // Soon after an event, unless there are many: their layout costs far more than this script.
+      const interval = this.model.version === this.panelsVersion ? PANELS_MS : Math.min(PANELS_MS, Math.max(100, this.panelsCost * 100));
+      if (!this.isChanged && time - this.panelsAt < interval) return;
       this.isChanged = false;
       this.panelsAt = time;
+      this.panelsVersion = this.model.version;
+      this.panelsCost = 0;
       this.nextPart = 0;
     }
+    const begin = performance.now();
     parts[this.nextPart]();
+    this.panelsCost += performance.now() - begin;
     this.nextPart += 1;
     if (this.nextPart < parts.length || this.isChanged) this.wake();
   }
@@ -205,6 +213,7 @@ class App {
   }
 
   fit() {
+    this.view.grows = false;
     if (this.view.isFollowing && this.feed.isLive) this.view.span = Math.max(1e6, this.feed.now() - this.view.first()) * 1.03;
     else this.view.fit();
     this.view.version += 1;

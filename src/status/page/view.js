@@ -5,14 +5,20 @@
 /** How much of what was replayed belongs to the history. */
 const REPLAYED_NS = 2e9;
 
+/** The window of the live page: this long, and shorter at the beginning. */
+const LIVE_NS = 20e9;
+const FIRST_NS = 4e9;
+
 class View {
   constructor(feed, model) {
     this.feed = feed;
     this.model = model;
     this.gutter = 200;
     this.width = 800;
-    this.span = 20e9;
+    this.span = LIVE_NS;
     this.end = 0;
+    /** Whether the window grows with the history at the beginning. */
+    this.grows = true;
     /** The shown moment; `null` follows the present. */
     this.moment = null;
     this.speed = 1;
@@ -77,7 +83,9 @@ class View {
       }
       this.show(this.moment);
     }
-    if (this.isFollowing && this.feed.isLive) this.end = this.position(this.feed.now()) + this.span * 0.02;
+    if (!this.isFollowing || !this.feed.isLive) return;
+    if (this.grows) this.span = Math.min(LIVE_NS, Math.max(FIRST_NS, (this.feed.now() - this.first()) * 1.06));
+    this.end = this.position(this.feed.now()) + this.span * 0.02;
   }
 
   begin() {
@@ -135,6 +143,7 @@ class View {
   }
 
   zoom(factor, x) {
+    this.grows = false;
     const least = this.times ? 2 : 2e3;
     const most = this.times ? this.times.length * 2 + 10 : Math.max(60e9, (this.feed.now() - this.earliest()) * 1.5);
     const span = Math.min(most, Math.max(least, this.span * factor));
@@ -159,6 +168,7 @@ class View {
   }
 
   fit() {
+    this.grows = false;
     const first = this.position(this.first());
     const last = this.position(this.feed.now());
     const margin = Math.max((last - first) * 0.03, this.times ? 0.5 : 1e3);
@@ -170,6 +180,7 @@ class View {
   /** Equal distance between steps, or a scale of time. */
   setEven(isEven) {
     if (isEven === (this.times !== null)) return;
+    this.grows = false;
     const begin = this.time(this.begin());
     const end = this.time(this.end);
     this.times = null;
