@@ -14,6 +14,7 @@ mod forgotten_task;
 mod give;
 mod idle_client;
 mod offer;
+mod order;
 mod panic_order;
 mod passing;
 mod project;

@@ -203,6 +203,11 @@ fn pages(folder: &Path) -> Result<(), String> {
         let fixed = ThisProgram.run(lesson, Variant::Fixed)?;
         let name = page::file_name(index + 1, lesson);
         write(&name, &page::page(LESSONS, index, &broken, &fixed))?;
+        for (variant, run) in [(Variant::Broken, &broken), (Variant::Fixed, &fixed)] {
+            if let Some(picture) = &run.picture {
+                write(&page::picture_name(index + 1, lesson, variant), picture)?;
+            }
+        }
     }
     Ok(())
 }

@@ -4,14 +4,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use echown_learn::text::COLUMNS;
 use echown_learn::{End, Finding, Lesson, Run, Variant};
 
+use super::order::with_starts_at_first_steps;
+use crate::events::timeline::Timeline;
+use crate::events::{Kind, svg, text};
 use crate::ownership::{Registry, Report, TaskError, TaskLabel};
 use crate::pool::thread;
 use crate::report::{Code, Colours, Sources};
 
 /// How long a program may run. Those that end do so within milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// The events of a run, at most. Lessons have some dozens.
+const EVENTS_MAX: usize = 4096;
 
 /// The name of a program's file.
 fn file_of(variant: Variant) -> &'static str {
@@ -35,6 +42,7 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
         Variant::Broken => &lesson.broken,
         Variant::Fixed => &lesson.fixed,
     };
+    let mut subscription = registry.subscribe(EVENTS_MAX);
     let run = program.run;
     let entered = registry.enter();
     let promise = thread::spawn_named("main", [], move || run().map_err(|error| error.to_string()));
@@ -59,7 +67,7 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
         },
     };
     let place = place(lesson, variant);
-    let shown = |text: String| text.replace(&place, file_of(variant));
+    let shown = |text: String| without_runner(&text.replace(&place, file_of(variant)));
     let sources = Sources::of_texts([(place.clone(), program.text)]);
     let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
     let finding = |report: &Report| Finding {
@@ -77,7 +85,42 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
         End::Panicked(message) => End::Panicked(shown(message)),
         End::Returned | End::Hung(_) => end,
     };
-    Run { end, findings, state: state.map(shown) }
+    // `live` only separates the state at the beginning, which is empty.
+    let mut lines = subscription.next_lines(EVENTS_MAX);
+    lines.retain(|line| line.event != Kind::Live);
+    let timeline = Timeline::of(&with_starts_at_first_steps(lines));
+    let has_lanes = !timeline.lanes.is_empty();
+    let options = text::Options { columns: COLUMNS, ascii: !is_utf8_locale() };
+    let in_order = svg::Options { axis: svg::Axis::Order, ..svg::Options::default() };
+    Run {
+        end,
+        findings,
+        state: state.map(shown),
+        timeline: has_lanes.then(|| shown(text::render(&timeline, &options))),
+        picture: has_lanes.then(|| shown(svg::render(&timeline, &in_order))),
+    }
+}
+
+/// Whether the terminal shows more than ASCII, as its locale says.
+fn is_utf8_locale() -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let locale = names.into_iter().filter_map(|name| std::env::var(name).ok());
+    let locale = locale.into_iter().find(|locale| !locale.is_empty()).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
+}
+
+/// A text without the places at which this file started the program: they are not in its listing.
+fn without_runner(text: &str) -> String {
+    let place = format!("at {}:", file!());
+    let mut parts = text.split(&*place);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let words = without.trim_end().trim_end_matches("spawned").trim_end();
+        without.truncate(words.trim_end_matches(',').len());
+        without += part.trim_start_matches(|sign: char| sign.is_ascii_digit() || sign == ':');
+    }
+    without
 }
 
 /// How the program itself ended: what it leaked or left is among the findings.

@@ -18,6 +18,7 @@ mod run;
 mod session;
 mod style;
 pub mod text;
+mod wrap;
 
 pub use host::{Host, Variant};
 pub use lesson::{Choice, Lesson, Program, Question, Source, Test};

@@ -4,6 +4,8 @@
 //! Code spans keep their backticks, because a terminal without colours has no other mark for them.
 //! Emphasis loses its asterisks, and a link becomes its text with the address in parentheses.
 
+use crate::wrap::wrapping;
+
 /// The text at a width in columns.
 pub(crate) fn to_plain(text: &str, columns: usize) -> String {
     let mut plain = String::new();
@@ -26,7 +28,7 @@ pub(crate) fn to_plain(text: &str, columns: usize) -> String {
 /// One paragraph or list item.
 fn wrapped(line: &str, columns: usize) -> String {
     let indent = if line.starts_with("- ") { "  " } else { "" };
-    let options = textwrap::Options::new(columns).subsequent_indent(indent).break_words(false);
+    let options = wrapping(columns).subsequent_indent(indent);
     textwrap::fill(line, options)
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use similar::TextDiff;
 
 use crate::text::{LETTERS, end};
-use crate::{Lesson, Run};
+use crate::{Lesson, Run, Variant};
 
 /// The name of a lesson's page.
 #[must_use]
@@ -13,24 +13,46 @@ pub fn file_name(number: usize, lesson: &Lesson) -> String {
     format!("{number:02}-{}.md", lesson.name)
 }
 
+/// The name of a run's picture.
+#[must_use]
+pub fn picture_name(number: usize, lesson: &Lesson, variant: Variant) -> String {
+    let which = match variant {
+        Variant::Broken => "broken",
+        Variant::Fixed => "fixed",
+    };
+    format!("{number:02}-{}-{which}.svg", lesson.name)
+}
+
 /// The page of a lesson. `index` is its index in `lessons`.
 #[must_use]
 pub fn page(lessons: &[Lesson], index: usize, broken: &Run, fixed: &Run) -> String {
     let lesson = &lessons[index];
     let mut page = format!("# {}. {}\n\n{}\n", index + 1, lesson.title, lesson.story.trim_end());
-    for source in lesson.sources {
-        let _ = write!(page, "\nSource: [{}]({})\n", source.title, source.url);
-    }
+    let sources = lesson.sources.iter().map(|it| format!("[{}]({})", it.title, it.url));
+    let sources: Vec<String> = sources.collect();
+    let _ = match sources.len() {
+        0 => Ok(()),
+        1 => write!(page, "\nSource: {}\n", sources[0]),
+        _ => write!(page, "\nSources: {}\n", sources.join(", ")),
+    };
     let _ = write!(page, "\n## The program: `broken.rs`\n\n```rust\n{}```\n", lesson.broken.text);
     page += &question(lesson);
-    let _ = write!(page, "\n## The run\n\n{}", run(broken));
+    let _ = write!(
+        page,
+        "\n## The run\n\n{}",
+        run(broken, &picture_name(index + 1, lesson, Variant::Broken))
+    );
     if let Some(recorded) = lesson.recorded {
         let about = "The test of this lesson's exercise records system calls and shows more \
                      (recorded on x86-64 Linux, with symbols):";
         let _ = write!(page, "\n{about}\n\n```text\n{}\n```\n", recorded.trim_end());
     }
     let _ = write!(page, "\n## The fix: `fixed.rs`\n\n```diff\n{}```\n", diff(lesson));
-    let _ = write!(page, "\nThe run of the fixed program:\n\n{}", run(fixed));
+    let _ = write!(
+        page,
+        "\nThe run of the fixed program:\n\n{}",
+        run(fixed, &picture_name(index + 1, lesson, Variant::Fixed))
+    );
     let _ = write!(page, "\n## Why\n\n{}\n", lesson.why.trim_end());
     let _ = write!(page, "\n---\n\n{}\n", links(lessons, index));
     page
@@ -61,14 +83,21 @@ fn question(lesson: &Lesson) -> String {
     text + "\n</details>\n"
 }
 
-fn run(run: &Run) -> String {
-    let mut text = String::new();
-    let reports =
-        run.findings.iter().map(|finding| finding.text.as_str()).chain(run.state.as_deref());
-    for report in reports {
-        let _ = write!(text, "```text\n{}\n```\n\n", report.trim_end());
+/// What a run showed; its picture is a file of its own.
+fn run(run: &Run, picture: &str) -> String {
+    let block = |text: &str| format!("```text\n{}\n```\n\n", text.trim_end());
+    let mut text: String = run.findings.iter().map(|finding| block(&finding.text)).collect();
+    text += &end(run);
+    text += "\n";
+    if let Some(state) = &run.state {
+        text += "\n";
+        text += block(state).trim_end_matches('\n');
+        text += "\n";
     }
-    text + &end(run) + "\n"
+    if run.picture.is_some() {
+        let _ = write!(text, "\n![Who owned which descriptor, in order]({picture})\n");
+    }
+    text
 }
 
 /// The whole fixed program, with the lines that were removed and added.

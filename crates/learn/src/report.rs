@@ -3,6 +3,8 @@
 //! A label that is too long continues below its first word, or, where there is little room, on lines
 //! of its own. Source lines are not wrapped.
 
+use crate::wrap::wrapping;
+
 /// The least room for a label to the right of its underline.
 const LABEL_MIN: usize = 32;
 
@@ -50,8 +52,8 @@ fn wrapped_line(line: &str, columns: usize) -> Vec<String> {
 }
 
 fn fill(text: &str, first: &str, rest: &str, columns: usize) -> Vec<String> {
-    let options = textwrap::Options::new(columns).initial_indent(first).subsequent_indent(rest);
-    let lines = textwrap::wrap(text, options.break_words(false));
+    let options = wrapping(columns).initial_indent(first).subsequent_indent(rest);
+    let lines = textwrap::wrap(text, options);
     lines.into_iter().map(|line| line.into_owned()).collect()
 }
 

@@ -11,6 +11,10 @@ pub struct Run {
     pub findings: Vec<Finding>,
     /// The state of all resources, for a run that did not end.
     pub state: Option<String>,
+    /// What happened, in order, as lines of text.
+    pub timeline: Option<String>,
+    /// The same as a picture in SVG.
+    pub picture: Option<String>,
 }
 
 /// How a program ended.

@@ -8,6 +8,8 @@ pub(crate) const STRONG: &str = "\u{1b}[1m";
 const ERROR: &str = "\u{1b}[1;31m";
 /// Green.
 const ADDED: &str = "\u{1b}[32m";
+/// Red.
+const REMOVED: &str = "\u{1b}[31m";
 /// Cyan.
 const PLACE: &str = "\u{1b}[36m";
 /// No style.
@@ -18,9 +20,13 @@ pub(crate) fn styled(style: &str, text: &str) -> String {
     format!("{style}{text}{END}")
 }
 
-/// A listing, with its new lines in green.
+/// A listing, with new and removed lines in green and red.
 pub(crate) fn listing(text: &str) -> String {
-    by_line(text, |line| line.get(3..4).is_some_and(|mark| mark == "+").then_some(ADDED))
+    by_line(text, |line| match line.as_bytes().get(3) {
+        Some(b'+') => Some(ADDED),
+        Some(b'-') => Some(REMOVED),
+        _ => None,
+    })
 }
 
 /// A report: its headlines, underlines and places in colours.

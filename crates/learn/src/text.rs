@@ -6,6 +6,7 @@ use crate::listing::{Line, changed_lines, lines};
 use crate::markdown::{inline, to_plain};
 use crate::progress::{Progress, State};
 use crate::report;
+use crate::wrap::wrapping;
 use crate::{End, Lesson, Question, Run};
 
 /// The width of all texts but reports, in columns.
@@ -37,7 +38,7 @@ pub fn program(lesson: &Lesson) -> String {
     listing(&lines(lesson.broken.text))
 }
 
-/// The fixed program; a `+` marks its new lines.
+/// The fixed program; `+` and `-` mark new and removed lines.
 #[must_use]
 pub fn fix(lesson: &Lesson) -> String {
     listing(&changed_lines(lesson.broken.text, lesson.fixed.text))
@@ -45,8 +46,8 @@ pub fn fix(lesson: &Lesson) -> String {
 
 fn listing(lines: &[Line<'_>]) -> String {
     let mut text = String::new();
-    for Line { number, is_changed, text: line } in lines {
-        let mark = if *is_changed { '+' } else { '|' };
+    for Line { number, mark, text: line } in lines {
+        let number = number.map(|number| number.to_string()).unwrap_or_default();
         let _ = writeln!(text, "{}", format!("{number:>2} {mark} {line}").trim_end());
     }
     text
@@ -71,10 +72,7 @@ pub fn explanation(question: &Question, index: usize) -> String {
 }
 
 fn hanging(label: &str, text: &str) -> String {
-    let options = textwrap::Options::new(COLUMNS)
-        .initial_indent(label)
-        .subsequent_indent("     ")
-        .break_words(false);
+    let options = wrapping(COLUMNS).initial_indent(label).subsequent_indent("     ");
     textwrap::fill(&inline(text), options) + "\n"
 }
 
@@ -85,10 +83,13 @@ pub fn run(run: &Run) -> String {
     for finding in &run.findings {
         let _ = writeln!(text, "{}\n", report::wrapped(&finding.text, COLUMNS));
     }
-    if let Some(state) = &run.state {
-        let _ = writeln!(text, "{}\n", report::wrapped(state, COLUMNS));
-    }
     text += &paragraph(&end(run));
+    if let Some(state) = &run.state {
+        let _ = write!(text, "\n{}\n", report::wrapped(state, COLUMNS));
+    }
+    if let Some(timeline) = &run.timeline {
+        let _ = write!(text, "\n{timeline}");
+    }
     text
 }
 
@@ -101,7 +102,9 @@ pub(crate) fn end(run: &Run) -> String {
         End::Returned => String::from("The program returned."),
         End::Failed(error) => format!("The program returned an error: {error}"),
         End::Panicked(message) => format!("The program panicked: {message}"),
-        End::Hung(seconds) => format!("The program still ran after {seconds} s and was killed."),
+        End::Hung(seconds) => {
+            format!("The program still ran after {seconds} s and was killed. At that moment:")
+        }
     }
 }
 
@@ -117,7 +120,7 @@ pub fn recorded(lesson: &Lesson) -> Option<String> {
 /// A paragraph, wrapped.
 #[must_use]
 pub fn paragraph(text: &str) -> String {
-    textwrap::fill(text, textwrap::Options::new(COLUMNS).break_words(false)) + "\n"
+    textwrap::fill(text, wrapping(COLUMNS)) + "\n"
 }
 
 /// The list of all lessons.

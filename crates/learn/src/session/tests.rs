@@ -37,7 +37,8 @@ impl Host for FindsOneLeak {
     fn run(&self, _: &'static Lesson, variant: Variant) -> Result<Run, String> {
         let leak = Finding { code: "leak".into(), text: "error[leak]: it leaks".into() };
         let findings = if variant == Variant::Broken { vec![leak] } else { Vec::new() };
-        Ok(Run { end: End::Returned, findings, state: None })
+        let timeline = Some(format!("a timeline: {variant:?}\n"));
+        Ok(Run { end: End::Returned, findings, state: None, timeline, picture: None })
     }
 }
 
@@ -96,6 +97,7 @@ fn a_lesson_is_read_to_its_end_and_the_next_one_is_offered() {
         "a) wrong: of a",
         "b) right: of b",
         "error[leak]: it leaks",
+        "a timeline: Broken",
         " 2 + fixed();",
         "Nothing was reported",
         "The reason.",
