@@ -4,8 +4,10 @@
 
 import { accessibility } from "./accessibility.mjs";
 import { behaviour } from "./behaviour.mjs";
+import { load } from "./load.mjs";
 import { endAll } from "./program.mjs";
 import { recording } from "./recording.mjs";
+import { slowViewer } from "./slow_viewer.mjs";
 import { closeBrowser } from "./viewer.mjs";
 import { walkthrough } from "./walkthrough.mjs";
 
@@ -14,6 +16,8 @@ const CHECKS = {
   ...behaviour,
   ...recording,
   ...accessibility,
+  ...slowViewer,
+  ...load,
 };
 
 const isUpdate = process.argv.includes("--update");
