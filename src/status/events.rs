@@ -44,9 +44,10 @@ pub(super) fn stream(stream: &Stream, lines: &mut dyn Lines, shared: &Shared) ->
     let mut batch = Vec::new();
     loop {
         // Before the lines are taken: what happened until the stop is sent.
-        let is_last = shared.is_stopping();
+        let is_stopping = shared.is_stopping();
         let next = lines.next(&mut batch);
-        if next == Next::Later && is_last {
+        let is_last = is_stopping && next == Next::Later && batch.is_empty();
+        if is_last {
             batch.push(lines.end());
         }
         if !batch.is_empty() {
@@ -58,6 +59,8 @@ pub(super) fn stream(stream: &Stream, lines: &mut dyn Lines, shared: &Shared) ->
             Next::More => continue,
             Next::Ended => return Ok(()),
             Next::Later if is_last => return Ok(()),
+            // What still waits in the queue is sent at once.
+            Next::Later if is_stopping => continue,
             Next::Later => {}
         }
         if last_sent.elapsed() >= KEEP_ALIVE {
@@ -89,5 +92,58 @@ fn is_gone(stream: &Stream) -> bool {
     match stream.try_read(&mut input) {
         Ok(bytes) => bytes == 0,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::OnceLock;
+
+    use super::super::access::Hosts;
+    use super::super::source::Source;
+    use super::*;
+    use crate::net::Endpoint;
+    use crate::ownership::Registry;
+
+    /// As many batches as a limited rate allows one after the other.
+    struct Batches(u32);
+
+    impl Lines for Batches {
+        fn next(&mut self, lines: &mut Vec<String>) -> Next {
+            if self.0 > 0 {
+                lines.push(format!("batch {}", self.0));
+                self.0 -= 1;
+            }
+            Next::Later
+        }
+
+        fn end(&self) -> String {
+            "end".to_owned()
+        }
+    }
+
+    #[test]
+    fn all_that_waits_is_sent_before_the_end_when_the_server_stops() {
+        let registry = Registry::new();
+        let _entered = registry.enter();
+        let (server, mut viewer) = Stream::pair().expect("a pair of sockets");
+        let endpoint: Endpoint = "127.0.0.1:0".parse().expect("it is valid");
+        let shared = Shared {
+            source: Source {
+                snapshot: None,
+                begin: Box::new(|| Err(io::ErrorKind::Unsupported.into())),
+            },
+            hosts: Hosts::new(&endpoint, &[]),
+            served: Vec::new(),
+            url: String::new(),
+            stop: OnceLock::from(()),
+        };
+        stream(&server, &mut Batches(3), &shared).expect("the viewer reads");
+        drop(server);
+        let mut text = String::new();
+        viewer.read_to_string(&mut text).expect("it is text");
+        let (_, body) = text.split_once("\n\n").expect("the first line of the stream");
+        assert_eq!(body, "data: batch 3\n\ndata: batch 2\n\ndata: batch 1\n\ndata: end\n\n");
     }
 }
