@@ -3,6 +3,19 @@
 //!
 //! The parts are the files in `page/`; nothing is built, and nothing is loaded from elsewhere. The
 //! scripts share one scope, in the order of [`SCRIPTS`].
+//!
+//! | file in `page/` | what |
+//! |---|---|
+//! | `index.html`, `style.css` | the markup, with the ids for tests; light, dark, narrow |
+//! | `feed.js` | events from the server, or a recording in the document; reconnects |
+//! | `model.js` | tasks, resources with their steps, findings, gaps; forgets old steps |
+//! | `lanes.js` | which resources share a lane; order and filter |
+//! | `view.js` | the shown window and moment: zoom, pause, rewind, play |
+//! | `draw.js`, `timeline.js`, `legend.js` | the canvas; pointer and keys on it; its signs |
+//! | `panels.js`, `details.js` | tree, table, feed; one resource, task or report |
+//! | `controls.js` | buttons, filter, scrubber, keys |
+//! | `format.js` | elements, times, colours; what a peer chose as harmless text |
+//! | `main.js` | frames, snapshots after a loss, counters for tests |
 
 use std::sync::LazyLock;
 
