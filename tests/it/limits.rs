@@ -5,6 +5,8 @@ use std::net::TcpStream;
 
 use super::hostile::as_unprivileged_user;
 use super::server::{Server, exchange, serve};
+use super::status::events::Viewer;
+use super::status::http::{get, status_of};
 
 #[test]
 fn a_client_above_the_limit_is_closed_immediately_and_counted() {
@@ -84,6 +86,26 @@ fn at_the_fd_limit_new_clients_are_rejected_and_others_continue() {
     let fit = lowered_to(&mut server);
     assert!((30..64).contains(&fit), "{fit}");
     assert_filled_and_refused(&mut server, fit, "RLIMIT_NOFILE of 64 allows no more");
+}
+
+#[test]
+fn at_the_fd_limit_the_status_has_descriptors_of_its_own() {
+    let arguments = ["--max-connections", "1000", "--status", "127.0.0.1:0"];
+    let mut server = under("--nofile=64", &arguments);
+    let status = status_of(&mut server);
+    let fit = lowered_to(&mut server);
+    // Its listener, the two ends of its stop pipe, 8 clients, and 4 and one more that are rejected.
+    let without = lowered_to(&mut under("--nofile=64", &arguments[..2]));
+    assert_eq!(without - fit, 3 + 8 + 4 + 1);
+    let crowd: Vec<TcpStream> = (0..fit).map(|_| server.connect()).collect();
+    server.wait_for("all clients", |server| server.open_descriptors().len() >= fit);
+    assert!(is_refused(&mut server.connect()));
+    let mut viewers: Vec<Viewer> = (0..8).map(|_| Viewer::connect(status)).collect();
+    viewers.iter_mut().for_each(|viewer| drop(viewer.wait_for_event("live")));
+    assert_eq!(get(status, "/snapshot.json").code, 503, "the ninth gets a response, too");
+    let lines = server.lines().join("\n");
+    assert!(!lines.contains("accept paused"), "no descriptor was missing: {lines}");
+    drop(crowd);
 }
 
 #[test]

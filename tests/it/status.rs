@@ -1,8 +1,8 @@
 //! The status server of `echown serve --status`: what it serves, to whom, and that it disturbs no
 //! client of the echo.
 
-mod events;
-mod http;
+pub mod events;
+pub mod http;
 mod view;
 
 use std::io::{Read, Write};

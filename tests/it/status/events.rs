@@ -181,7 +181,8 @@ fn a_name_that_a_peer_chose_stays_inside_its_line() {
     connect(&client, &SocketAddrUnix::new(&*place).unwrap()).unwrap();
     // The viewer asserts that each line has one of the known forms.
     let mut viewer = Viewer::connect(status);
-    let line = viewer.wait_for("the peer", |line| !line["peer"].is_null());
+    let is_it = |line: &Value| line["kind"] == "unix stream" && !line["peer"].is_null();
+    let line = viewer.wait_for("the peer", is_it);
     let peer = line["peer"].as_str().unwrap();
     assert!(peer.ends_with(r#"\n\ndata: {"event":"end"}\n</script>"#), "{peer}");
     drop(client);
