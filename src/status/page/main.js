@@ -172,18 +172,24 @@ class App {
     };
   }
 
-  /** After lost events: what the registry no longer has, and of which no event comes, has ended. */
+  /** After lost events: what the registry no longer has has ended, and what is unknown was acquired,
+   *  unless an event comes late. */
   judge(suspects, snapshot) {
     const open = new Set(snapshot.resources.map((it) => it.id));
     const running = new Set(snapshot.tasks.filter((it) => it.state !== "ended").map((it) => it.task.id));
     const resources = suspects.resources.filter((it) => !open.has(it.resource.id));
     const tasks = suspects.tasks.filter((it) => !running.has(it.id));
+    const { model } = this;
+    const { restarts } = model;
     const time = this.feed.now();
     setTimeout(() => {
+      if (model.restarts !== restarts) return;
       for (const { resource, steps } of resources) {
-        if (resource.end === null && resource.steps.length === steps) this.model.endUnseen(resource, resource.steps[steps - 1].time);
+        if (resource.end === null && resource.steps.length === steps) model.endUnseen(resource, resource.steps[steps - 1].time);
       }
-      for (const task of tasks) this.model.endTaskUnseen(task, time);
+      for (const task of tasks) model.endTaskUnseen(task, time);
+      for (const it of snapshot.tasks) if (!model.tasks.has(it.task.id)) model.adoptTask(it, time);
+      for (const it of snapshot.resources) if (!model.resources.has(it.id)) model.adopt(it, time);
       this.changed();
     }, LATE_MS);
   }

@@ -395,6 +395,45 @@ class Model {
     this.seen(end);
   }
 
+  /** A task and a resource of a snapshot made at `time`, whose events were lost. */
+  adoptTask(it, time) {
+    if (it.state === "ended") return;
+    const parent = this.tasks.get(it.parent);
+    this.taskStarted({
+      time_ns: time - it.age_ms * 1e6,
+      task: it.task,
+      parent: parent ? { id: parent.id, name: parent.name } : null,
+      thread: it.thread_id === null ? undefined : it.thread_id,
+      thread_name: it.thread,
+      site: it.spawned,
+    });
+  }
+
+  adopt(it, time) {
+    this.version += 1;
+    const known = (value) => (value === null ? undefined : value);
+    for (const step of it.custody) {
+      this.step({
+        event: step.event,
+        time_ns: time - step.ago_ms * 1e6,
+        process: this.process,
+        thread: step.thread_id,
+        resource: it.id,
+        kind: it.kind,
+        number: known(it.number),
+        table: this.process,
+        half_of: known(it.half_of),
+        half: known(it.half),
+        from: step.from,
+        to: step.to,
+        site: step.site,
+        local: known(it.local),
+        peer: known(it.peer),
+        path: known(it.path),
+      });
+    }
+  }
+
   /** Forgets many at once: each lane is searched only once. */
   forget() {
     const lanes = new Set();
