@@ -117,6 +117,18 @@ export const behaviour = {
     await mouse.up();
     await viewer.waitFor("the page is paused", () => document.getElementById("status").dataset.state === "paused");
     await viewer.picture("rewind");
+    // The keys of the slider go on from there, although the history grows.
+    await viewer.page.focus("#scrubber");
+    await until("no connection, further left", async () => {
+      await viewer.press("ArrowLeft");
+      await viewer.evaluate(() => new Promise((done) => requestAnimationFrame(done)));
+      return (await viewer.evaluate(connections)) === 0;
+    });
+    await until("all three, further right", async () => {
+      await viewer.press("ArrowRight");
+      await viewer.evaluate(() => new Promise((done) => requestAnimationFrame(done)));
+      return (await viewer.evaluate(connections)) === 3;
+    });
     const before = (await viewer.counters()).drawn;
     const other = await client(server);
     await until("a new event", async () => (await viewer.counters()).drawn > before);
@@ -162,6 +174,24 @@ export const behaviour = {
     await viewer.click("#only-findings");
     await until("no row without a finding", async () => (await rows()).length === 0);
     await viewer.picture("filter");
+    await viewer.close();
+  },
+
+  async narrow() {
+    const server = await serve();
+    const viewer = await Viewer.open(server.url, { width: 400 });
+    await viewer.live();
+    await client(server);
+    await viewer.shows("#tasks", "echo ");
+    const isWider = await viewer.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    if (isWider) throw new Error("the page is wider than a screen of 400 pixels");
+    await viewer.evaluate(() => [...document.querySelectorAll("#tasks .chip")].at(-1).click());
+    await viewer.picture("narrow");
+    await viewer.waitFor("the details are on the screen", () => {
+      const { top, bottom, height } = document.getElementById("details").getBoundingClientRect();
+      return height > 0 && top > -1 && bottom < innerHeight + 1;
+    });
+    await viewer.picture("narrow");
     await viewer.close();
   },
 

@@ -108,6 +108,20 @@ class Controls {
       if (part >= 1 && view.feed.isLive) view.toLive();
       else view.goTo(view.first() + part * (view.feed.now() - view.first()));
     });
+    scrubber.addEventListener("keydown", (event) => this.scrubberKey(event));
+  }
+
+  /** Relative to the shown moment: in a history that grows, one step of the slider to the left may be later. */
+  scrubberKey(event) {
+    const { view } = this.app;
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 }[event.key];
+    if (steps === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const now = view.feed.now();
+    const time = view.now() + (steps * (now - view.first())) / 200;
+    if (time >= now && view.feed.isLive) view.toLive();
+    else view.goTo(time);
+    this.app.changed();
   }
 
   key(event) {

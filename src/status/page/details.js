@@ -7,6 +7,7 @@ class Details {
   constructor(app) {
     this.app = app;
     this.shown = "";
+    this.selected = null;
     byId("details-close").addEventListener("click", () => app.unselect());
     byId("report-close").addEventListener("click", () => byId("report").close());
   }
@@ -16,6 +17,8 @@ class Details {
     const { resource, task } = this.app.selection;
     const panel = byId("details");
     panel.hidden = !resource && !task;
+    const isOther = this.selected !== (resource || task);
+    this.selected = resource || task;
     if (panel.hidden) {
       this.shown = "";
       return;
@@ -26,6 +29,8 @@ class Details {
     if (key === this.shown) return;
     this.shown = key;
     byId("details-body").replaceChildren(...(resource ? this.ofResource(resource) : this.ofTask(task)));
+    // On a narrow screen it is below the timeline.
+    if (isOther) panel.scrollIntoView({ block: "nearest" });
   }
 
   facts(pairs) {
