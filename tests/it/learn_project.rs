@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
+
+use serde_json::Value;
 
 use super::common::doc_pages::{KERNELS, steady};
 use super::common::temp_path::TempPath;
@@ -72,6 +74,49 @@ fn a_path_without_the_package_is_rejected() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(path), "{output:?}");
         assert!(!folder.exists());
+    }
+}
+
+/// Builds the project, so it runs only in `ci/learn`.
+#[test]
+fn the_exercises_fail_as_promised_and_the_solutions_pass() {
+    if std::env::var_os("ECHOWN_LEARN").is_none() {
+        return;
+    }
+    let folder = TempPath::new("exercises");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(learn(&["init", folder.text(), "--echown", root.to_str().unwrap()]).status.success());
+    // The versions that this workspace was tried with.
+    fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let test = |name: &str| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--quiet", "--test", name]).current_dir(&*folder);
+        cargo.env("CARGO_TARGET_DIR", root.join("target/learn"));
+        let output = cargo.env("CARGO_PROFILE_TEST_DEBUG", "line-tables-only").output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let lessons: Vec<Value> = serde_json::from_slice(&learn(&["--data"]).stdout).unwrap();
+    for lesson in &lessons {
+        let name = lesson["name"].as_str().unwrap();
+        let (passes, output) = test(name);
+        assert!(!passes && output.contains("1 failed"), "{name}: {output}");
+        let codes = lesson["test"]["finds"].as_array().unwrap();
+        assert!(!codes.is_empty(), "{name} promises nothing");
+        for code in codes {
+            let code = code.as_str().unwrap();
+            let is_reported = [format!("{code}: "), format!("[{code}]")];
+            assert!(is_reported.iter().any(|it| output.contains(it)), "{name}: {output}");
+        }
+    }
+    for lesson in &lessons {
+        let name = lesson["name"].as_str().unwrap();
+        let number = lesson["number"].as_u64().unwrap();
+        let file = format!("tests/{number:02}_{}.rs", name.replace('-', "_"));
+        assert!(folder.join(&file).exists(), "{file}");
+        fs::write(folder.join(&file), learn(&["solution", name]).stdout).unwrap();
+        let (passes, output) = test(name);
+        assert!(passes && output.contains("1 passed"), "{name}: {output}");
     }
 }
 
