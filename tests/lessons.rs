@@ -66,7 +66,7 @@ exercises! {
     the_entries_are_written()
         panic_order_broken = "../src/lessons/panic_order/broken.rs",
         panic_order_fixed = "../src/lessons/panic_order/fixed.rs";
-    the_session_is_stopped(timeout_ms = 10000)
+    the_acceptor_is_stopped(timeout_ms = 10000)
         cancel_broken = "../src/lessons/cancel/broken.rs",
         cancel_fixed = "../src/lessons/cancel/fixed.rs";
     no_task_is_left(timeout_ms = 10000)

@@ -141,7 +141,7 @@ fn pages() -> BTreeMap<String, String> {
         // One program makes a file that is named by its process.
         let temporary = format!("{}/", std::env::temp_dir().display());
         let page = page.replace(&temporary, "/tmp/");
-        let page = steady(&page, &[KERNELS, &["/tmp/pid-"]].concat());
+        let page = steady(&page, &[KERNELS, &["/tmp/pid-", "127.0.0.1:"]].concat());
         (name, without_traffic(&page))
     };
     names(&written).into_iter().map(page).collect()

@@ -1,27 +1,27 @@
-//! A session waits for its client, and the server stops it.
+//! A task waits for a client, and the server stops it.
 
 use std::error::Error;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
-use echown::net::Stream;
+use echown::net::Listener;
 use echown::pool::Pool;
 
-fn session(mut socket: &Stream) -> io::Result<usize> {
-    socket.read(&mut [0; 64])
+fn serve(listener: &Listener) -> io::Result<()> {
+    let (client, _) = listener.accept()?;
+    Ok(client.close()?)
 }
 
 pub fn run() -> Result<(), Box<dyn Error>> {
     let pool = Pool::new();
-    let (socket, _client) = Stream::pair()?;
-    let socket = Arc::new(socket);
-    let theirs = Arc::clone(&socket);
-    let given = [socket.resource()];
-    let session = move || session(&theirs);
-    let session = pool.spawn_named("session", given, session)?;
+    let listener = Arc::new(Listener::bind("127.0.0.1:0")?);
+    let theirs = Arc::clone(&listener);
+    let given = [listener.resource()];
+    let serve = move || serve(&theirs);
+    let acceptor = pool.spawn_named("acceptor", given, serve)?;
 
-    // The client sends nothing, and the server stops.
-    socket.close()?;
-    session.join()??;
+    // No client comes, and the server stops.
+    listener.close()?;
+    acceptor.join()??;
     Ok(())
 }

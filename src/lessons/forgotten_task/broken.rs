@@ -1,9 +1,9 @@
-//! A server that accepts clients in a task. It ends after one client.
+//! A server that accepts clients in a task. It is started and ended.
 
 use std::error::Error;
 use std::io;
 
-use echown::net::{Address, Listener, Stream};
+use echown::net::Listener;
 use echown::pool::{Pool, Promise};
 
 type Server = Promise<io::Result<()>>;
@@ -15,17 +15,14 @@ fn accept_all(listener: Listener) -> io::Result<()> {
     }
 }
 
-fn start(pool: &Pool) -> Result<(Address, Server), Box<dyn Error>> {
+fn start(pool: &Pool) -> Result<Server, Box<dyn Error>> {
     let listener = Listener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let server = pool.spawn_named_with("acceptor", listener, accept_all)?;
-    Ok((address, server))
+    Ok(pool.spawn_named_with("acceptor", listener, accept_all)?)
 }
 
 pub fn run() -> Result<(), Box<dyn Error>> {
     let pool = Pool::new();
-    let (address, server) = start(&pool)?;
-    Stream::connect(address)?.close()?;
+    let server = start(&pool)?;
     drop(server);
     Ok(())
 }
