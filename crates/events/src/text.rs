@@ -153,7 +153,9 @@ fn draw(
             cells.label(range, labels.of(owner));
         }
     }
-    for mark in &resource.marks {
+    // A handle is dropped after its number was lost, too: by then the number may be another resource's.
+    let is_before_end = |mark: &&Mark| resource.end.is_none_or(|(end, _)| mark.at <= end);
+    for mark in resource.marks.iter().filter(is_before_end) {
         let (symbol, rank) = symbol_of(mark, symbols);
         cells.set(plot.cell(mark.at), symbol, rank);
     }

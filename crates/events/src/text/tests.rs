@@ -77,6 +77,19 @@ fd 3 pipe     ●─main──────────────────�
 }
 
 #[test]
+fn a_handle_that_is_dropped_after_its_number_was_lost_has_no_second_end() {
+    let mut lines = Lines::new();
+    lines.acquired((1, 3), MAIN);
+    lines.ended(Kind::Replaced, (1, 3), MAIN);
+    lines.acquired((2, 3), MAIN);
+    lines.ended(Kind::Released, (2, 3), MAIN);
+    lines.ended(Kind::Dropped, (1, 3), MAIN);
+    let timeline = Timeline::of(&lines.0);
+    let shown = text(&timeline, 80, true);
+    assert_eq!(shown.lines().next().unwrap().matches('x').count(), 1, "{shown}");
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal() {
     let mut lines = Lines::new();
     let wide = "名前".repeat(30);
