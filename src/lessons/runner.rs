@@ -88,6 +88,10 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
     // `live` only separates the state at the beginning, which is empty.
     let mut lines = subscription.next_lines(EVENTS_MAX);
     lines.retain(|line| line.event != Kind::Live);
+    // Before a picture cuts them to its width.
+    for message in lines.iter_mut().filter_map(|line| line.message.as_mut()) {
+        *message = shown(std::mem::take(message));
+    }
     let timeline = Timeline::of(&with_starts_at_first_steps(lines));
     let has_lanes = !timeline.lanes.is_empty();
     let options = text::Options { columns: COLUMNS, ascii: !is_utf8_locale() };
