@@ -298,3 +298,39 @@ fn level_off_has_events_too() {
     });
     run.expect("nothing is left");
 }
+
+#[test]
+fn a_subscription_that_begins_between_two_steps_misses_neither() {
+    let registry = silent();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (send_id, id) = mpsc::channel();
+    let mover = {
+        let registry = registry.clone();
+        std::thread::spawn(move || {
+            let run = registry.run("mover", || {
+                let mut value = registry.own(0).expect("it is new");
+                send_id.send(value.id().get()).expect("the test waits");
+                while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                    value = value.offer().expect("it owns it").claim().expect("it is offered");
+                }
+            });
+            run.expect("nothing is left");
+        })
+    };
+    let id = id.recv().expect("the mover sends it");
+    for _ in 0..300 {
+        let mut subscription = registry.subscribe(1 << 16);
+        // Until there are steps that happened after the beginning.
+        let mut lines = Vec::new();
+        while lines.iter().filter(|line: &&Line| line.replayed.is_none()).count() < 10 {
+            lines.extend(subscription.next_lines(1000));
+        }
+        let past = lines.iter().rposition(|it| it.replayed.is_some() && it.resource == Some(id));
+        // The middle of a long custody is not kept, so the last step of the past is the first one here.
+        let steps = of_resource(&lines[past.expect("it was open")..], id);
+        let alternate = steps.windows(2).all(|pair| pair[0] != pair[1]);
+        assert!(alternate, "a step is missing or there twice: {steps:?}");
+    }
+    drop(stop);
+    mover.join().expect("it ends");
+}

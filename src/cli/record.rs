@@ -15,7 +15,7 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -56,7 +56,8 @@ pub(super) struct RecordArguments {
     record: Option<PathBuf>,
 
     /// Maximum size of the recording, which ends there.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size,
+        requires = "record")]
     record_limit: usize,
 }
 
@@ -77,13 +78,14 @@ impl RecordArguments {
         };
         let file = create(path).map_err(|error| failed(&error))?;
         let subscription = registry.subscribe(QUEUE_CAPACITY).render_reports(annotated());
+        let node = node(&std::fs::metadata(path).map_err(|error| failed(&error))?);
         let recording = Recording {
-            subscription,
+            subscription: Some(subscription),
             path: path.clone(),
+            node,
             bytes: 0,
             limit: self.record_limit.max(4 * END_BYTES),
             lost: 0,
-            is_over: false,
         };
         let (stop, stopped) = mpsc::channel();
         let record = move |file| recording.run(file, &stopped);
@@ -137,22 +139,23 @@ impl Recorder {
 
 /// A recording, of which the recorder task writes the most and the main thread the end.
 pub(super) struct Recording {
-    subscription: Subscription,
+    /// `None` after the recording has ended: the limit was reached, or a write failed.
+    subscription: Option<Subscription>,
     path: PathBuf,
+    /// The file that the recorder task wrote.
+    node: (u64, u64),
     bytes: usize,
     limit: usize,
     lost: u64,
-    /// Whether the limit was reached, or a write failed.
-    is_over: bool,
 }
 
 impl Recording {
     /// Writes what happens until `stopped`.
     fn run(mut self, mut file: File, stopped: &mpsc::Receiver<()>) -> Recording {
-        let header = self.subscription.header(&program());
-        self.write(&mut file, &[header]);
-        while !self.is_over {
-            let lines = self.subscription.next_lines(BATCH);
+        let header = self.subscription.as_ref().map(|it| it.header(&program()));
+        self.write(&mut file, header.as_slice());
+        while let Some(subscription) = &mut self.subscription {
+            let lines = subscription.next_lines(BATCH);
             let is_full = lines.len() >= BATCH;
             self.write(&mut file, &lines);
             let pause = if is_full { Duration::ZERO } else { INTERVAL };
@@ -165,18 +168,25 @@ impl Recording {
 
     /// Appends what the registry has reported since the recorder ended, and the last line.
     pub(super) fn finish(mut self) {
-        if self.is_over {
-            return;
-        }
-        match OpenOptions::new().append(true).open(&self.path) {
+        let Some(subscription) = &mut self.subscription else { return };
+        let lines = subscription.next_lines(usize::MAX);
+        match self.open_again() {
             Ok(mut file) => {
-                let lines = self.subscription.next_lines(usize::MAX);
                 self.write(&mut file, &lines);
-                if !self.is_over {
-                    self.end(&mut file, "finished");
-                }
+                self.end(&mut file, "finished");
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Opens the file again, unless another one has its name now.
+    fn open_again(&self) -> io::Result<std::fs::File> {
+        let file =
+            OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK).open(&self.path)?;
+        if node(&file.metadata()?) == self.node {
+            Ok(file)
+        } else {
+            Err(io::Error::other("its name belongs to another file now"))
         }
     }
 
@@ -207,8 +217,8 @@ impl Recording {
     }
 
     fn end(&mut self, file: &mut impl Write, reason: &'static str) {
-        self.is_over = true;
-        let mut end = self.subscription.end(reason);
+        let Some(subscription) = self.subscription.take() else { return };
+        let mut end = subscription.end(reason);
         end.lost = Some(self.lost);
         if let Err(error) = file.write_all((end.to_json() + "\n").as_bytes()) {
             self.fail(&error);
@@ -216,8 +226,13 @@ impl Recording {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        self.is_over = true;
+        self.subscription = None;
         let path = escape::path(&self.path);
         tracing::warn!("the recording {path} has ended: {error}");
     }
+}
+
+/// What identifies a file, whatever its name.
+fn node(file: &std::fs::Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }

@@ -142,7 +142,6 @@ impl<T: Send + 'static> ResourceCell<T> {
                 return Err(Refused::new(error, value));
             }
         }
-        cell.record().publish_acquired(&me);
         let closed = {
             let mut account = me.account();
             let closed = Task::closed_reason(&account);
@@ -151,6 +150,8 @@ impl<T: Send + 'static> ResourceCell<T> {
             }
             closed
         };
+        // An observer that begins now finds it either on the account or in its queue.
+        cell.record().publish_acquired(&me);
         let Some(kind) = closed else {
             return Ok(Owned::new(cell));
         };

@@ -257,21 +257,29 @@ impl Record {
         to: Option<&dyn Labelled>,
         site: Site,
     ) {
-        let (keeps, is_watched) = (self.keeps(event), self.registry.is_watched());
-        if !keeps && !is_watched {
+        let keeps = self.keeps(event);
+        if !keeps && !self.registry.is_watched() {
             return;
         }
         let step = recorded_step(at(), event, from, to, site);
-        if is_watched {
-            self.registry.publish(step.to_event(self.event_name()));
-        }
+        let mut published = None;
         if keeps {
             let backtrace = self.backtrace();
             let custody = &mut self.history().custody;
+            // Under the lock of the custody: an observer that begins now reads it either before this step,
+            // and finds the event in its queue, or after it.
+            if self.registry.is_watched() {
+                published = Some(step.to_event(self.event_name()));
+            }
             custody.push(step);
             if let Some(backtrace) = backtrace {
                 custody.push_backtrace(backtrace);
             }
+        } else {
+            published = Some(step.to_event(self.event_name()));
+        }
+        if let Some(event) = published {
+            self.registry.publish(event);
         }
     }
 

@@ -35,8 +35,17 @@ pub trait Program {
 #[derive(Debug, Default)]
 pub struct Encoder {
     process: u32,
-    /// Per descriptor number: its current resource and generation.
-    generations: HashMap<i32, (ResourceId, u64)>,
+    /// By descriptor number.
+    generations: HashMap<i32, Generation>,
+}
+
+/// The latest resource with a descriptor number.
+#[derive(Debug)]
+struct Generation {
+    holder: ResourceId,
+    before: Option<ResourceId>,
+    /// Counted from 1.
+    number: u64,
 }
 
 impl Encoder {
@@ -115,14 +124,24 @@ impl Encoder {
     }
 
     fn step(&mut self, kind: Kind, resource: &ResourceName) -> Line {
+        // A half has the number and the generation of its whole.
+        let holder = resource.half_of.map_or(resource.id, |(whole, _)| whole);
         let generation = resource.number.map(|number| {
-            let known = self.generations.entry(number).or_insert((resource.id, 1));
-            // A half has the number of its whole.
-            let whole = resource.half_of.map(|(whole, _)| whole);
-            if known.0 != resource.id && Some(known.0) != whole && kind == Kind::Acquired {
-                *known = (resource.id, known.1 + 1);
+            let known = self.generations.entry(number).or_insert(Generation {
+                holder,
+                before: None,
+                number: 1,
+            });
+            if known.holder == holder {
+                return known.number;
             }
-            known.1
+            // The end of a resource whose number was taken from it.
+            if known.before == Some(holder) {
+                return known.number - 1;
+            }
+            // Its acquisition, or a later step if that was lost.
+            *known = Generation { holder, before: Some(known.holder), number: known.number + 1 };
+            known.number
         });
         Line {
             resource: Some(resource.id.get()),

@@ -62,7 +62,7 @@ pub enum What {
         /// How it ended.
         outcome: Outcome,
     },
-    /// The program tells what it does: a message between state machines, for example.
+    /// A message of the program, such as one between state machines.
     Message {
         /// The task.
         task: Arc<TaskLabel>,

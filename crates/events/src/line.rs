@@ -77,7 +77,7 @@ kinds! {
     TaskCancelled = "task_cancelled",
     /// A task ended.
     TaskEnded = "task_ended",
-    /// The program tells what it does.
+    /// A message of the program, such as one between state machines.
     Message = "message",
     /// A report: a task ended and still owned something.
     Leaked = "leaked",

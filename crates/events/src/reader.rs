@@ -4,7 +4,7 @@
 //! What comes before is complete and is read.
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use crate::line::{Kind, Line, SCHEMA_VERSION};
 
@@ -20,7 +20,13 @@ pub enum ReadError {
     Version(u32),
     /// A line before the last one is damaged: its number, counted from 1, and the error.
     Damaged(u64, serde_json::Error),
+    /// A line has more than [`LINE_BYTES_MAX`] bytes: its number.
+    LineTooLong(u64),
 }
+
+/// The longest line that is read, in bytes. The longest lines are reports of leaks of thousands of
+/// descriptors.
+pub const LINE_BYTES_MAX: u64 = 16 << 20;
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +39,15 @@ impl fmt::Display for ReadError {
                 f,
                 "it has schema version {version}, and this program reads up to {SCHEMA_VERSION}"
             ),
-            ReadError::Damaged(number, error) => write!(f, "line {number} is damaged: {error}"),
+            ReadError::Damaged(number, error) => {
+                // Its position is that in the line, which it takes for line 1.
+                let text = error.to_string();
+                let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+                write!(f, "line {number} is damaged: {what}")
+            }
+            ReadError::LineTooLong(number) => {
+                write!(f, "line {number} has more than {LINE_BYTES_MAX} bytes")
+            }
         }
     }
 }
@@ -43,7 +57,7 @@ impl std::error::Error for ReadError {
         match self {
             ReadError::Io(error) => Some(error),
             ReadError::Damaged(_, error) => Some(error),
-            ReadError::NotARecording | ReadError::Version(_) => None,
+            ReadError::NotARecording | ReadError::Version(_) | ReadError::LineTooLong(_) => None,
         }
     }
 }
@@ -74,10 +88,14 @@ impl<R: BufRead> Reader<R> {
     /// See [`ReadError`].
     pub fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
         self.text.clear();
-        if self.input.read_until(b'\n', &mut self.text)? == 0 {
+        let mut line = (&mut self.input).take(LINE_BYTES_MAX + 1);
+        if line.read_until(b'\n', &mut self.text)? == 0 {
             return if self.number == 0 { Err(ReadError::NotARecording) } else { Ok(None) };
         }
         self.number += 1;
+        if self.text.len() as u64 > LINE_BYTES_MAX {
+            return Err(ReadError::LineTooLong(self.number));
+        }
         let line = match serde_json::from_slice::<Line>(&self.text) {
             Ok(line) => line,
             Err(_) if self.number == 1 => return Err(ReadError::NotARecording),
@@ -139,6 +157,14 @@ mod tests {
     fn a_damaged_line_in_the_middle_is_an_error_with_its_number() {
         let error = read(&format!("{HEADER}\n{{\"event\":\n{HEADER}\n")).unwrap_err();
         assert!(error.to_string().starts_with("line 2 is damaged: "), "{error}");
+    }
+
+    #[test]
+    fn a_line_without_an_end_takes_bounded_memory() {
+        let header = format!("{HEADER}\n");
+        let endless = header.as_bytes().chain(io::repeat(b' '));
+        let error = Reader::new(io::BufReader::new(endless)).read_all().unwrap_err();
+        assert_eq!(error.to_string(), "line 2 has more than 16777216 bytes");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use echown_events::What;
+use echown_events::{Outcome, What};
 use echown_fd::escape;
 use echown_report::{Event, Site, TaskId, TaskLabel};
 
@@ -160,11 +160,12 @@ impl Task {
     }
 
     /// Marks the task as ended, after its result was stored, and notifies its parent.
-    pub(crate) fn finish(self: &Arc<Task>) {
+    pub(crate) fn finish(self: &Arc<Task>, outcome: Outcome) {
         if !self.is_of_this_process() {
             return;
         }
         self.account().phase = TaskPhase::Ended;
+        self.publish(|task| What::TaskEnded { task: task.shared_label(), outcome });
         // Before the end is set: a parent that exits waits for the ends of its children, and so also for
         // the reaper of their results, which is the parent's own code.
         while let Some(hook) = self.hook_or_end() {

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use echown_events::{Outcome, What};
+use echown_events::Outcome;
 use echown_fd::escape;
 use echown_report::{Event, LeakReport, ResourceData, Site, TaskLabel};
 
@@ -28,7 +28,7 @@ use crate::ownership::closing::{
 };
 use crate::ownership::error::ErrorKind;
 use crate::ownership::promise::{Panic, TaskError, UnjoinedChildren};
-use crate::ownership::record::{Labelled, Managed};
+use crate::ownership::record::Managed;
 use crate::ownership::registry::Registry;
 use crate::ownership::slot::SlotState;
 use crate::ownership::task;
@@ -85,14 +85,7 @@ impl Drop for TaskExit<'_> {
                 );
             }
         }
-        self.task.publish_end(self.outcome);
-        self.task.finish();
-    }
-}
-
-impl Task {
-    fn publish_end(&self, outcome: Outcome) {
-        self.publish(|task| What::TaskEnded { task: task.shared_label(), outcome });
+        self.task.finish(self.outcome);
     }
 }
 
@@ -200,8 +193,7 @@ pub(crate) fn exit_adopted_thread(task: &Arc<Task>) {
             || tracing::error!(%task, "the end of a thread failed: {}", escape::text(&panic)),
         );
     }
-    task.publish_end(Outcome::Returned);
-    task.finish();
+    task.finish(Outcome::Returned);
 }
 
 /// How long the end of the process waits for unjoined children that do not end.
