@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -50,10 +51,13 @@ fn a_folder_that_is_not_empty_is_left_as_it_is() {
 }
 
 #[test]
-fn an_empty_folder_is_filled() {
+fn an_empty_folder_is_filled_and_stays_the_same_folder() {
     let folder = TempPath::folder("empty");
-    assert!(learn(&["init", folder.text()]).status.success());
-    assert!(folder.join("Cargo.toml").exists());
+    let before = fs::metadata(&*folder).unwrap().ino();
+    let output = echown().args(["learn", "init", "."]).current_dir(&*folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.join("Cargo.toml").exists() && !folder.join(".unfinished").exists());
+    assert_eq!(fs::metadata(&*folder).unwrap().ino(), before);
 }
 
 #[test]

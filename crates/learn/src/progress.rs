@@ -102,34 +102,35 @@ impl ProgressFile {
             let why = "Progress is not kept: neither XDG_STATE_HOME nor HOME is set.";
             return (Progress::default(), Some(why.to_owned()));
         };
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return (Progress::default(), None);
-            }
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                let why = format!("Progress cannot be read: {}: {error}", path.display());
-                return (Progress::default(), Some(why));
-            }
-            Err(_) => String::new(),
+        let (why, then) = match Stored::read(path) {
+            Stored::Progress(progress) => return (progress, None),
+            Stored::Damaged(why) => (why, "it starts again, and the old file is kept as a copy"),
+            Stored::Unusable(why) => (why, "it is not kept"),
         };
-        match serde_json::from_str(&text) {
-            Ok(progress) => (progress, None),
-            Err(error) => (Progress::default(), Some(set_aside(path, &error))),
-        }
+        let warning = format!("Progress in {} cannot be used: {why}; {then}.", path.display());
+        (Progress::default(), Some(warning))
     }
 
-    /// Reads the progress, changes it and writes it. Without a file, nothing is written.
+    /// Reads the progress, changes it and writes it. A damaged file is kept under another name. Without
+    /// a file, or if a newer version has written it, nothing is written.
     ///
     /// # Errors
     /// The message for the user.
     pub fn change(&self, change: impl FnOnce(&mut Progress)) -> Result<(), String> {
         let Some(path) = &self.path else { return Ok(()) };
-        let (mut progress, _) = self.read();
-        change(&mut progress);
-        progress.schema_version = SCHEMA_VERSION;
         let failed =
             |error: io::Error| format!("Progress cannot be kept in {}: {error}", path.display());
+        let mut progress = match Stored::read(path) {
+            Stored::Progress(progress) => progress,
+            Stored::Damaged(_) => {
+                fs::rename(path, unused_name(path)).map_err(failed)?;
+                Progress::default()
+            }
+            // Said when it was read.
+            Stored::Unusable(_) => return Ok(()),
+        };
+        change(&mut progress);
+        progress.schema_version = SCHEMA_VERSION;
         replace(path, &progress).map_err(failed)
     }
 
@@ -158,12 +159,45 @@ fn replace(path: &Path, progress: &Progress) -> io::Result<()> {
         .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Keeps a damaged file under another name. Returns the sentence about it.
-fn set_aside(path: &Path, error: &serde_json::Error) -> String {
-    let kept = path.with_extension("json.damaged");
-    let what = format!("The progress in {} is damaged ({error})", path.display());
-    match fs::rename(path, &kept) {
-        Ok(()) => format!("{what}. It starts again; the old file is kept as {}.", kept.display()),
-        Err(error) => format!("{what}, and the file cannot be renamed: {error}."),
+/// A name next to the file for a damaged copy, which no earlier copy has.
+fn unused_name(path: &Path) -> PathBuf {
+    let names = (2..).map(|number| path.with_extension(format!("json.damaged-{number}")));
+    let mut names = std::iter::once(path.with_extension("json.damaged")).chain(names);
+    names.find(|name| !name.exists()).unwrap_or_else(|| path.with_extension("json.damaged"))
+}
+
+/// What the file contains.
+enum Stored {
+    Progress(Progress),
+    /// Why it is no progress.
+    Damaged(String),
+    /// Why it must be left as it is.
+    Unusable(String),
+}
+
+impl Stored {
+    fn read(path: &Path) -> Stored {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Stored::Progress(Progress::default());
+            }
+            Err(error) => return Stored::Unusable(error.to_string()),
+        };
+        let version =
+            serde_json::from_slice(&bytes).map(|Version { schema_version }| schema_version);
+        match (version, serde_json::from_slice(&bytes)) {
+            (Ok(version), _) if version > SCHEMA_VERSION => {
+                Stored::Unusable(format!("a newer program has written it (version {version})"))
+            }
+            (_, Ok(progress)) => Stored::Progress(progress),
+            (_, Err(error)) => Stored::Damaged(format!("it is damaged: {error}")),
+        }
     }
+}
+
+/// The version of a file, whatever else is in it.
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u32,
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Lesson, Program};
 
@@ -24,33 +24,30 @@ pub struct Project {
 
 impl Project {
     /// Writes the project into a folder that does not exist or is empty. It appears there complete or
-    /// not at all: it is written next to it and then renamed.
+    /// not at all: it is written to a folder inside and then moved.
     ///
     /// # Errors
     /// The folder contains something, or a file cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let is_empty = match fs::read_dir(folder) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => return Err(error),
-        };
-        if !is_empty {
+        let was_there = folder.exists();
+        fs::create_dir_all(folder)?;
+        if fs::read_dir(folder)?.next().is_some() {
             return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "it is not empty"));
         }
-        // Also for `.` and `a/..`, which have no name.
-        let folder = std::path::absolute(folder)?;
-        let Some(name) = folder.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name"));
-        };
-        let mut unfinished = name.to_owned();
-        unfinished.push(format!(".{}", std::process::id()));
-        let unfinished = folder.with_file_name(unfinished);
-        if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent)?;
+        let unfinished = folder.join(".unfinished");
+        let mut moved = Vec::new();
+        let written =
+            self.write_files(&unfinished).and_then(|()| move_up(&unfinished, folder, &mut moved));
+        if written.is_err() {
+            let _ = fs::remove_dir_all(&unfinished);
+            for path in moved {
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            }
+            if !was_there {
+                let _ = fs::remove_dir(folder);
+            }
         }
-        self.write_files(&unfinished)
-            .and_then(|()| fs::rename(&unfinished, &folder))
-            .inspect_err(|_| drop(fs::remove_dir_all(&unfinished)))
+        written
     }
 
     fn write_files(&self, folder: &Path) -> io::Result<()> {
@@ -98,6 +95,17 @@ impl Project {
             "{text}\n#[{attribute}{options}]\nfn {name}() -> Result<(), Box<dyn Error>> {{\n    run()\n}}\n"
         )
     }
+}
+
+/// Moves what is in a folder to the one above, and removes the folder.
+fn move_up(from: &Path, to: &Path, moved: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let path = to.join(entry.file_name());
+        fs::rename(entry.path(), &path)?;
+        moved.push(path);
+    }
+    fs::remove_dir(from)
 }
 
 /// The name of an exercise's file.

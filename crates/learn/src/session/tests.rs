@@ -170,13 +170,28 @@ fn a_damaged_file_is_kept_and_progress_starts_again() {
     let reader = Reader::new("learn-damaged");
     reader.sees("\ns\nq\n", |session| session.from(0).unwrap());
     let path = reader.progress.path().unwrap().to_owned();
-    std::fs::write(&path, "{\"lessons\": {\"one\"").unwrap();
-    let seen = reader.sees("q\n", |session| session.run().unwrap());
-    assert!(seen.contains("is damaged") && seen.contains("lesson 1"), "{seen}");
-    let kept = std::fs::read_to_string(path.with_extension("json.damaged")).unwrap();
-    assert_eq!(kept, "{\"lessons\": {\"one\"");
-    reader.sees("\ns\nq\n", |session| session.from(0).unwrap());
-    assert_eq!(reader.state("one"), Some((State::Skipped, None)));
+    for kept in ["json.damaged", "json.damaged-2"] {
+        std::fs::write(&path, "{\"lessons\": {\"one\"").unwrap();
+        let seen = reader.sees("q\n", |session| session.run().unwrap());
+        assert!(seen.contains("is damaged: EOF") && seen.contains("lesson 1"), "{seen}");
+        assert!(!path.with_extension(kept).exists(), "reading changes nothing");
+        reader.sees("\ns\nq\n", |session| session.from(0).unwrap());
+        assert_eq!(reader.state("one"), Some((State::Skipped, None)));
+        let kept = std::fs::read_to_string(path.with_extension(kept)).unwrap();
+        assert_eq!(kept, "{\"lessons\": {\"one\"");
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_as_it_is() {
+    let reader = Reader::new("learn-newer");
+    let path = reader.progress.path().unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let newer = r#"{"schema_version":2,"lessons":["one"]}"#;
+    std::fs::write(path, newer).unwrap();
+    let seen = reader.sees("\n\nb\nq\n", |session| session.run().unwrap());
+    assert!(seen.contains("(version 2)") && seen.contains("b) right"), "{seen}");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), newer);
 }
 
 #[test]
