@@ -182,6 +182,8 @@ pub struct Task {
     pub name: Arc<str>,
     /// Index of its parent.
     pub parent: Option<usize>,
+    /// The first line about it: a child is given resources before it starts.
+    pub first: At,
     /// When it began to run.
     pub start: Option<At>,
     /// When it was cancelled.

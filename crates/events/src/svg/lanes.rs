@@ -107,8 +107,7 @@ impl Canvas<'_> {
         groups: &[Group],
         mut drawn_to: f64,
     ) -> f64 {
-        let leaked =
-            resource.findings.iter().any(|it| self.timeline.findings[*it].kind == Kind::Leaked);
+        let leaked = self.is_leaked(resource);
         let last = resource.spans.len().saturating_sub(1);
         for (index, span) in resource.spans.iter().enumerate() {
             let is_last = index == last;
@@ -180,6 +179,12 @@ impl Canvas<'_> {
             .titled(&title);
     }
 
+    /// Whether the end of its task closed it.
+    fn is_leaked(&self, resource: &Resource) -> bool {
+        let mut findings = resource.findings.iter().map(|it| &self.timeline.findings[*it]);
+        findings.any(|it| it.kind == Kind::Leaked)
+    }
+
     /// Writes the owner's name into a bar.
     fn owner_name(
         &mut self,
@@ -216,7 +221,7 @@ impl Canvas<'_> {
 
     /// The marks of a resource, to be put together with those of its lane.
     fn items(&self, resource: &Resource) -> Vec<Item> {
-        let is_bad = !resource.findings.is_empty();
+        let is_bad = self.is_leaked(resource);
         let mut items = Vec::new();
         let mut has_end = false;
         for mark in &resource.marks {

@@ -50,7 +50,7 @@ impl Canvas<'_> {
     /// The ends of a task's bar.
     fn ends(&self, task: usize) -> (f64, f64) {
         let (task, scale) = (&self.timeline.tasks[task], &self.scale);
-        let left = task.start.map_or(scale.left(), |at| scale.x(at));
+        let left = scale.x(task.first);
         let right = task.end.as_ref().map_or(scale.right(), |(at, _)| scale.x(*at));
         (left, right.max(left + 4.0))
     }

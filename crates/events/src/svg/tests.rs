@@ -67,3 +67,28 @@ fn lanes_with_findings_are_drawn_first() {
     assert!(picture.contains("<title>fd 199</title>"));
     assert!(!picture.contains("<title>fd 198</title>"));
 }
+
+#[test]
+fn only_the_close_of_a_leak_is_red() {
+    let mut lines = Lines::new();
+    lines.acquired((1, 3), MAIN);
+    let line = lines.leak(&[1], CHILD);
+    line.event = Kind::Violation;
+    lines.ended(Kind::Released, (1, 3), MAIN);
+    let picture = draw(&lines.0, Axis::Order);
+    assert!(picture.contains("class=\"cross\"") && !picture.contains("class=\"badcross\""));
+    assert!(draw(&story(), Axis::Order).contains("class=\"badcross\""));
+}
+
+#[test]
+fn a_task_begins_with_the_first_step_that_names_it() {
+    let mut lines = Lines::new();
+    lines.acquired((1, 3), MAIN);
+    lines.step(Kind::Given, (1, 3), MAIN, CHILD);
+    let without = draw(&lines.0, Axis::Order);
+    lines.acquired((2, 4), MAIN);
+    let late = draw(&Lines(lines.0.clone()).0, Axis::Order);
+    lines.task(Kind::TaskStarted, CHILD);
+    assert_eq!(late, draw(&lines.0, Axis::Order));
+    assert_ne!(late, without);
+}

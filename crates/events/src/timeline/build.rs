@@ -104,7 +104,7 @@ impl Builder {
         text
     }
 
-    fn task(&mut self, line: &Line, name: &TaskName) -> usize {
+    fn task(&mut self, line: &Line, name: &TaskName, at: At) -> usize {
         let process = line.process.unwrap_or_default();
         let tasks = &mut self.timeline.tasks;
         *self.tasks.entry((process, name.id)).or_insert_with(|| {
@@ -113,6 +113,7 @@ impl Builder {
                 id: name.id,
                 name: escape::name(Arc::clone(&name.name)),
                 parent: None,
+                first: at,
                 start: None,
                 cancelled: None,
                 end: None,
@@ -126,8 +127,9 @@ impl Builder {
 
     fn task_line(&mut self, line: &Line, at: At) {
         let Some(name) = &line.task else { return };
-        let index = self.task(line, name);
-        let parent = line.parent.as_ref().map(|it| self.task(line, it)).filter(|it| *it != index);
+        let index = self.task(line, name, at);
+        let parent =
+            line.parent.as_ref().map(|it| self.task(line, it, at)).filter(|it| *it != index);
         let site = line.site.as_deref().map(|it| self.text(it));
         let outcome = self.text(line.outcome.as_deref().unwrap_or("ended"));
         let task = &mut self.timeline.tasks[index];
@@ -153,7 +155,7 @@ impl Builder {
         for (lane, resource) in &resources {
             self.timeline.lanes[*lane].resources[*resource].findings.push(index);
         }
-        let task = line.task.as_ref().map(|it| self.task(line, it));
+        let task = line.task.as_ref().map(|it| self.task(line, it, at));
         let code = line.code.as_deref().map(|it| self.text(it));
         let site = line.site.as_deref().map(|it| self.text(it));
         let message = escape::text(line.message.as_deref().unwrap_or(line.event.as_str())).into();
@@ -169,8 +171,8 @@ impl Builder {
             return;
         }
         self.steps += 1;
-        let from = line.from.as_ref().map(|it| self.task(line, it));
-        let to = line.to.as_ref().map(|it| self.task(line, it));
+        let from = line.from.as_ref().map(|it| self.task(line, it, at));
+        let to = line.to.as_ref().map(|it| self.task(line, it, at));
         let mark = Mark {
             at,
             kind: line.event,

@@ -106,6 +106,7 @@ impl Timeline {
             }
         }
         for task in &mut self.tasks {
+            task.first = moved(task.first);
             task.start = task.start.map(moved);
             task.cancelled = task.cancelled.filter(|at| is_inside(*at)).map(moved);
             task.end = task.end.take().filter(|(at, _)| at.time_ns <= to_ns);
