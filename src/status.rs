@@ -134,6 +134,12 @@ impl StatusServer {
             .map_err(|error| failed(bind::cause(endpoint, &error, bound, option)))?;
         listener.limit_buffers(BUFFER_BYTES).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+        // A host name may lead to another address than it did a moment ago.
+        if let Address::Inet(bound) = &address
+            && !bound.ip().to_canonical().is_loopback()
+        {
+            return Err(failed(format!("{bound} is not an address of this machine only")));
+        }
         let stop = net::pipe().map_err(|error| failed(error.to_string()))?;
         let url = match &address {
             Address::Inet(address) => format!("http://{address}/"),

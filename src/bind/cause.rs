@@ -46,6 +46,14 @@ pub(crate) fn cause(
     })
 }
 
+/// `option` names an address that the server already listens on.
+fn listed_twice(option: &str) -> String {
+    match option {
+        "--listen" => "listed twice; list each address once".into(),
+        _ => format!("already used by --listen; choose another address with {option}"),
+    }
+}
+
 fn of_path(path: &Path, error: &io::Error, bound: &[Bound<'_>], option: &str) -> Option<String> {
     let another = format!("choose another path with {option}");
     Some(match Errno::from_io_error(error)? {
@@ -53,7 +61,7 @@ fn of_path(path: &Path, error: &io::Error, bound: &[Bound<'_>], option: &str) ->
             let this = identity(path);
             let mut files = bound.iter().filter_map(|address| address.file);
             if this.is_some() && files.any(|file| file.identity == this) {
-                "listed twice; list each address once".into()
+                listed_twice(option)
             } else if is_socket(path) {
                 format!("in use by another program; stop that program or {another}")
             } else {
@@ -88,7 +96,7 @@ fn of_inet(
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => match bound.iter().find(|address| overlaps(address, &wanted)) {
             Some(address) if wanted.iter().any(|it| it.to_string() == address.name) => {
-                "listed twice; list each address once".into()
+                listed_twice(option)
             }
             Some(Bound { name, .. }) => {
                 format!(

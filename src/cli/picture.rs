@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use echown_fd::escape;
 
+use super::output::documents;
 use super::{EXIT_FAILURE, EXIT_USAGE, exit_code_of_print, fail, units};
 use crate::events::reader::{ReadError, Reader};
 use crate::events::timeline::{Builder, Selection, Timeline};
@@ -96,6 +97,10 @@ pub(super) fn run(arguments: &PictureArguments) -> ExitCode {
         && from >= to
     {
         return fail("--from must be earlier than --to", EXIT_USAGE);
+    }
+    let files = [("FILE", Some(&*arguments.file)), ("--output", Some(&*arguments.output))];
+    if let Err(message) = documents::distinct(files) {
+        return fail(message, EXIT_USAGE);
     }
     let timeline = match timeline(arguments) {
         Ok(timeline) => timeline,

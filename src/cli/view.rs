@@ -1,6 +1,6 @@
 //! The subcommand `echown view`: a recording in the browser.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -48,7 +48,8 @@ pub(super) struct ViewArguments {
     listen: Endpoint,
 
     /// Write the page with the recording to this file instead of serving it. It is one document, which
-    /// loads nothing else and can be opened or sent as it is.
+    /// loads nothing else and can be opened or sent as it is. It contains the addresses and paths of the
+    /// recording; who may read it depends on the umask, as for any new file.
     #[arg(short, long, value_name = "PAGE.html", conflicts_with = "listen")]
     output: Option<PathBuf>,
 }
@@ -61,8 +62,7 @@ pub(super) fn run(arguments: &ViewArguments) -> ExitCode {
     let _entered = registry.enter();
     declare_inherited(&registry);
     let shown = match &arguments.output {
-        Some(page) => read(&arguments.file)
-            .and_then(|lines| documents::write(PAGE, page, &status::with_recording(&lines))),
+        Some(page) => write(&arguments.file, page),
         None => serve(arguments, &registry),
     };
     match shown {
@@ -77,12 +77,17 @@ fn open(file: &PathBuf) -> Result<Recording, String> {
         .map_err(|error| format!("failed to read the recording {}: {error}", escape::path(file)))
 }
 
-/// All lines of the recording.
-fn read(file: &PathBuf) -> Result<Vec<String>, String> {
+/// Writes the page with the recording. Of a damaged recording the page has what comes before.
+fn write(file: &PathBuf, page: &Path) -> Result<(), String> {
+    documents::distinct([("FILE", Some(&**file)), ("--output", Some(page))])?;
     let mut recording = open(file)?;
     let mut lines = Vec::new();
     while recording.next(&mut lines) != Next::Ended {}
-    Ok(lines)
+    documents::write(PAGE, page, &status::with_recording(&lines))?;
+    recording.damage().map_or(Ok(()), |damage| {
+        let (file, page) = (escape::path(file), escape::path(page));
+        Err(format!("the recording {file} is damaged, and {page} ends there: {damage}"))
+    })
 }
 
 fn serve(arguments: &ViewArguments, registry: &Registry) -> Result<(), String> {

@@ -35,9 +35,16 @@ pub(crate) struct Recording {
     /// The latest time so far.
     time_ns: u64,
     is_over: bool,
+    /// Why it ended early, unless its last line is only cut off.
+    damage: Option<String>,
 }
 
 impl Recording {
+    /// Why the lines ended before the recording did.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+
     /// Opens a recording and reads its header.
     ///
     /// # Errors
@@ -53,7 +60,7 @@ impl Recording {
         let mut reader = Reader::new(BufReader::new(file));
         let time_ns = reader.next_line()?.map_or(0, |line| line.time_ns);
         let header = Some(text(&reader));
-        Ok(Recording { reader, header, time_ns, is_over: false })
+        Ok(Recording { reader, header, time_ns, is_over: false, damage: None })
     }
 
     /// The line that ends a stream without one of its own.
@@ -84,6 +91,7 @@ impl Lines for Recording {
                 Err(error) => {
                     self.is_over = true;
                     lines.push(self.end_because(error.to_string()));
+                    self.damage = Some(error.to_string());
                 }
             }
         }

@@ -232,3 +232,23 @@ fn a_recording_contains_the_messages_of_the_staged_style() {
     let traced: Vec<&str> = trace.lines().collect();
     assert!(traced.ends_with(&messages), "{traced:#?} {messages:#?}");
 }
+
+#[test]
+fn the_end_is_not_written_to_another_file_of_the_same_name() {
+    let folder = Folder::new("recorded-moved");
+    let path = folder.file("recording.jsonl");
+    let mut server = Server::start(&["--record", &path]);
+    server.wait_for("the header", |_| fs::metadata(&path).unwrap().len() > 0);
+    fs::rename(&path, folder.file("moved")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &*path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(read(&folder.file("moved"))[0].event, Kind::Recording);
+}

@@ -145,3 +145,23 @@ fn a_page_with_the_recording_inside_is_one_document() {
     assert_eq!(lines[2]["peer"], "</script><b>");
     assert_eq!((&lines[3]["event"], &lines[3]["reason"]), (&"end".into(), &"cut off".into()));
 }
+
+#[test]
+fn a_page_never_replaces_its_recording() {
+    let file = recording(RECORDING);
+    let stderr = failure(&view(&[file.text(), "-o", file.text()]).output().unwrap());
+    assert!(stderr.contains("FILE and --output name the same file"), "{stderr}");
+    let arguments = ["picture", file.text(), "--format", "svg", "-o", file.text()];
+    let output = echown().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(fs::read_to_string(&*file).unwrap(), RECORDING);
+}
+
+#[test]
+fn the_page_of_a_damaged_recording_has_what_comes_before_and_is_a_failure() {
+    let file = recording(&format!("{RECORDING}{{\"event\":\"acq\n{END}\n"));
+    let page = TempPath::new("page.html");
+    let stderr = failure(&view(&[file.text(), "-o", page.text()]).output().unwrap());
+    assert!(stderr.contains("line 4 is damaged: control character"), "{stderr}");
+    assert!(fs::read_to_string(&*page).unwrap().contains("task_started"));
+}
