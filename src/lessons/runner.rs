@@ -92,7 +92,8 @@ pub(crate) fn run_here(lesson: &'static Lesson, variant: Variant) -> Run {
     for message in lines.iter_mut().filter_map(|line| line.message.as_mut()) {
         *message = shown(std::mem::take(message));
     }
-    let timeline = Timeline::of(&with_starts_at_first_steps(lines));
+    let mut timeline = Timeline::of(&with_starts_at_first_steps(lines));
+    timeline.program = Some(format!("{}, {}", lesson.name, file_of(variant)).into());
     let has_lanes = !timeline.lanes.is_empty();
     let options = text::Options { columns: COLUMNS, ascii: !is_utf8_locale() };
     let in_order = svg::Options { axis: svg::Axis::Order, ..svg::Options::default() };
