@@ -230,7 +230,7 @@ impl Timeline {
     /// The number of events that are missing.
     #[must_use]
     pub fn lost_count(&self) -> u64 {
-        self.lost.iter().map(|(_, count)| count).sum()
+        self.lost.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// The resources with their lanes.

@@ -30,8 +30,10 @@ pub struct Builder {
     steps: usize,
     lanes: HashMap<LaneKey, usize>,
     resources: HashMap<(u32, u64), Place>,
-    /// The resource that has the lane now; halves are not counted.
-    current: HashMap<usize, usize>,
+    /// Per lane the resource that has it now, and how many have had it; halves are not counted.
+    current: HashMap<usize, (usize, u64)>,
+    /// Per process and whole its halves.
+    halves: HashMap<(u32, u64), Vec<Place>>,
     tasks: HashMap<(u32, u64), usize>,
     /// Sites and names: a large recording has few of them, and many times each.
     texts: HashSet<Arc<str>>,
@@ -184,7 +186,7 @@ impl Builder {
         };
         let place = self.place(line, id, at);
         if line.event == Kind::Rejoined && line.half_of.is_none() {
-            self.end_halves(place, id, at, End::Rejoined);
+            self.end_halves(line.process.unwrap_or_default(), id, at, End::Rejoined);
         }
         let resource = &mut self.timeline.lanes[place.0].resources[place.1];
         apply(resource, mark, line.half_of.is_some(), line.replayed == Some(true));
@@ -198,11 +200,17 @@ impl Builder {
         }
         let lane = self.lane(line, process, id);
         let half = line.half_of.map(|of| (of, self.text(line.half.as_deref().unwrap_or("half"))));
-        if half.is_none() {
-            let next = self.timeline.lanes[lane].resources.len();
-            if let Some(before) = self.current.insert(lane, next) {
+        let next = self.timeline.lanes[lane].resources.len();
+        let before = self.current.get(&lane).copied();
+        let mut count = before.map_or(0, |(_, count)| count);
+        if let Some((whole, _)) = half {
+            self.halves.entry((process, whole)).or_default().push((lane, next));
+        } else {
+            count += 1;
+            self.current.insert(lane, (next, count));
+            if let Some((before, _)) = before {
                 let whole = self.timeline.lanes[lane].resources[before].id;
-                self.end_halves((lane, before), whole, at, End::Unknown);
+                self.end_halves(process, whole, at, End::Unknown);
                 let before = &mut self.timeline.lanes[lane].resources[before];
                 if before.end.is_none() {
                     end(before, at, End::Unknown);
@@ -216,8 +224,7 @@ impl Builder {
         let path = optional(self, &line.path);
         let kind = self.text(line.kind.as_deref().unwrap_or("resource"));
         let resources = &mut self.timeline.lanes[lane].resources;
-        let wholes = resources.iter().filter(|it| it.half.is_none()).count() as u64;
-        let generation = line.generation.unwrap_or(wholes + u64::from(half.is_none()));
+        let generation = line.generation.unwrap_or(count);
         resources.push(Resource {
             id,
             kind,
@@ -255,9 +262,10 @@ impl Builder {
     }
 
     /// Ends the halves of a whole whose own steps are missing.
-    fn end_halves(&mut self, (lane, _): Place, whole: u64, at: At, how: End) {
-        for half in &mut self.timeline.lanes[lane].resources {
-            if half.end.is_none() && half.half.as_ref().is_some_and(|(of, _)| *of == whole) {
+    fn end_halves(&mut self, process: u32, whole: u64, at: At, how: End) {
+        for (lane, half) in self.halves.remove(&(process, whole)).into_iter().flatten() {
+            let half = &mut self.timeline.lanes[lane].resources[half];
+            if half.end.is_none() {
                 end(half, at, how);
             }
         }
@@ -275,6 +283,8 @@ fn apply(resource: &mut Resource, mark: Mark, is_half: bool, is_replayed: bool) 
     match mark.kind {
         Kind::Split => next_span(resource, at, None, State::Split),
         Kind::Offered => next_span(resource, at, from.or(owner), State::Offered),
+        // The offer passed to the parent's account, and no task has claimed it.
+        Kind::Inherited => next_span(resource, at, to, State::Offered),
         Kind::Cancelled => next_span(resource, at, from.or(owner), State::Cancelled),
         Kind::Rejoined if is_half => end(resource, at, End::Rejoined),
         Kind::Replaced => end(resource, at, End::Replaced),

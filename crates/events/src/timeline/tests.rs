@@ -163,3 +163,29 @@ fn the_order_has_one_column_per_event_that_is_drawn() {
         timeline.resources().flat_map(|(_, it)| &it.marks).map(|it| order.column(it.at)).collect();
     assert_eq!(columns, [0, 2, 5, 6, 1, 3, 4, 7]);
 }
+
+#[test]
+fn an_offer_that_the_parent_inherits_stays_an_offer() {
+    let mut lines = Lines::new();
+    lines.acquired((1, 3), CHILD);
+    lines.ended(Kind::Offered, (1, 3), CHILD);
+    lines.step(Kind::Inherited, (1, 3), CHILD, MAIN);
+    lines.step(Kind::Claimed, (1, 3), MAIN, MAIN);
+    lines.ended(Kind::Dropped, (1, 3), MAIN);
+    let timeline = Timeline::of(&lines.0);
+    let expected =
+        ["1..2 Owned child", "2..3 Offered child", "3..4 Offered main", "4..5 Owned main"];
+    assert_eq!(spans(&timeline.lanes[0].resources[0], &timeline.tasks), expected);
+}
+
+#[test]
+fn every_resource_of_a_lane_has_its_generation_without_being_told() {
+    let mut lines = Lines::new();
+    for id in 1..=50_000 {
+        lines.acquired((id, 3), MAIN);
+        lines.ended(Kind::Dropped, (id, 3), MAIN);
+    }
+    let timeline = Timeline::of(&lines.0);
+    let generations = timeline.lanes[0].resources.iter().map(|it| it.generation);
+    assert!(generations.eq(1..=50_000));
+}
