@@ -39,6 +39,10 @@ pub(super) fn stream(stream: &Stream, lines: &mut dyn Lines, shared: &Shared) ->
     let mut begin = head();
     // A browser connects again after a second.
     begin.extend(b"retry: 1000\n\n");
+    if shared.source.snapshot.is_none() {
+        // The lines of a recording are those of a running program; the page has to know which it shows.
+        begin.extend(b"event: recording\ndata: {}\n\n");
+    }
     send(stream, &begin)?;
     let mut last_sent = Instant::now();
     let mut batch = Vec::new();
@@ -144,6 +148,8 @@ mod tests {
         let mut text = String::new();
         viewer.read_to_string(&mut text).expect("it is text");
         let (_, body) = text.split_once("\n\n").expect("the first line of the stream");
+        let body =
+            body.strip_prefix("event: recording\ndata: {}\n\n").expect("there is no snapshot");
         assert_eq!(body, "data: batch 3\n\ndata: batch 2\n\ndata: batch 1\n\ndata: end\n\n");
     }
 }

@@ -171,9 +171,10 @@ class Controls {
     const behind = Math.floor((feed.now() - view.now()) / 1e9) * 1e9;
     const words = view.playing ? "Playing" : "Paused";
     setText(status, isPaused ? words + (behind > 0 ? ", " + age(behind) + " behind live" : "") : feed.words);
-    const { received, lost } = feed.counters;
+    const { received, lost, invalid } = feed.counters;
     const parts = [plural(received, "event")];
     if (lost > 0) parts.push(count(lost) + " not shown");
+    if (invalid > 0) parts.push(plural(invalid, "line") + " not read");
     if (model.forgotten > 0) parts.push("newest " + count(model.limit) + " kept");
     setText(byId("counts"), parts.join(" \u00b7 "));
     this.updateTaskNames();

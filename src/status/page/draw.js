@@ -269,7 +269,7 @@ class Drawing {
       const step = steps[i];
       if (step.time > this.finish) break;
       const begin = view.x(step.time);
-      const state = i === 0 || MOVES.has(step.event) || step.event === "offered" || step.event === "split" ? step : null;
+      const state = i === 0 || MOVES.has(step.event) || OFFERS.has(step.event) || step.event === "split" ? step : null;
       let j = i + 1;
       const merge = view.timeAt(begin + 1);
       while (j < steps.length && steps[j].time < merge && !FINAL.has(steps[j].event)) j += 1;
@@ -306,8 +306,7 @@ class Drawing {
   /** The last step that says who owns it, at or before an index. */
   stepOfState(steps, index) {
     for (let i = index; i > 0; i -= 1) {
-      const event = steps[i].event;
-      if (event !== "cancelled" && event !== "replaced") return steps[i];
+      if (steps[i].event !== "cancelled") return steps[i];
     }
     return steps[0];
   }
@@ -322,7 +321,7 @@ class Drawing {
     }
     const owner = step.to || step.from;
     const colours = owner ? this.palette.of(owner.role) : { bar: theme.line, pale: theme.line, edge: theme.muted, ink: theme.ink };
-    const isOffered = step.event === "offered";
+    const isOffered = OFFERS.has(step.event);
     context.fillStyle = isOffered ? colours.pale : colours.bar;
     context.fillRect(x0, top, width, bar);
     if (isOffered && width > 3) {
@@ -426,7 +425,8 @@ function glyph(context, event, x, y) {
   context.fill();
 }
 
-/** A cross where it was closed, an arrow where it left the registry, a question mark if unknown. */
+/** A cross where it was closed, an arrow where it left the registry, an exclamation mark where its number
+ *  was taken, a question mark if unknown. */
 function ending(context, kind, x, y, colour, theme) {
   context.strokeStyle = colour;
   context.fillStyle = colour;
@@ -437,6 +437,17 @@ function ending(context, kind, x, y, colour, theme) {
     context.font = "700 13px system-ui, sans-serif";
     context.fillStyle = theme.muted;
     context.fillText("?", x + 2, y + 1);
+    context.restore();
+    return;
+  }
+  if (kind === "replaced") {
+    context.save();
+    context.fillStyle = theme.danger;
+    context.arc(x, y, 6, 0, 7);
+    context.fill();
+    context.fillStyle = theme.ground;
+    context.fillRect(x - 1, y - 4, 2, 5);
+    context.fillRect(x - 1, y + 2, 2, 2);
     context.restore();
     return;
   }

@@ -18,10 +18,10 @@ class Feed {
     this.source = null;
     this.retryMs = 1000;
     this.isLive = false;
-    /** Whether a running program sends the lines: it has snapshots, too. */
+    /** Whether a running program sends the lines: it has snapshots, too. A recording has neither these nor a present. */
     this.isOfProgram = false;
     this.offset = null;
-    this.counters = { lines: 0, received: 0, replayed: 0, repeated: 0, unread: 0, lost: 0, applied: 0 };
+    this.counters = { lines: 0, received: 0, replayed: 0, repeated: 0, unread: 0, invalid: 0, lost: 0, applied: 0 };
     this.channel = new MessageChannel();
     this.channel.port1.onmessage = () => this.slice();
     this.isScheduled = false;
@@ -37,7 +37,8 @@ class Feed {
     const embedded = byId("recording");
     if (embedded) {
       this.set("connecting", "Reading the recording");
-      this.push(embedded.textContent);
+      // Without the limit: it is in memory already, and nothing can follow that would have to wait.
+      this.enqueue(embedded.textContent);
       return;
     }
     this.connect();
@@ -48,8 +49,14 @@ class Feed {
     this.source = source;
     source.onopen = () => {
       this.retryMs = 1000;
+      this.isOfProgram = true;
       this.set("connecting", "Reading the current state");
     };
+    // Sent first, if the lines are those of a file.
+    source.addEventListener("recording", () => {
+      this.isOfProgram = false;
+      this.set("connecting", "Reading the recording");
+    });
     source.onmessage = (message) => this.push(message.data);
     source.onerror = () => {
       if (this.source !== source) return;
@@ -71,6 +78,10 @@ class Feed {
       this.skip(text);
       return;
     }
+    this.enqueue(text);
+  }
+
+  enqueue(text) {
     this.queue.push(text);
     this.queued += text.length;
     this.schedule();
@@ -101,8 +112,10 @@ class Feed {
       const text = this.queue[0];
       let end = text.indexOf("\n", this.at);
       if (end < 0) end = text.length;
-      this.line(text.slice(this.at, end));
+      const line = text.slice(this.at, end);
+      // First: a line that cannot be applied must not be read again.
       this.at = end + 1;
+      this.line(line);
       if (this.at >= text.length) {
         this.queue.shift();
         this.queued -= text.length;
@@ -135,6 +148,24 @@ class Feed {
       return;
     }
     this.counters.lines += 1;
+    if (!isComplete(line)) {
+      this.refuse();
+      return;
+    }
+    try {
+      this.take(line);
+    } catch (error) {
+      console.error(error);
+      this.refuse();
+    }
+  }
+
+  refuse() {
+    this.counters.unread += 1;
+    this.counters.invalid += 1;
+  }
+
+  take(line) {
     switch (line.event) {
       case "recording":
         this.model.apply(line);
@@ -143,6 +174,7 @@ class Feed {
         return;
       case "live":
         this.model.apply(line);
+        if (!this.isOfProgram) return;
         this.isLive = true;
         this.set("live", "Live");
         return;

@@ -6,8 +6,9 @@ class Legend {
     const entries = [
       ["bar", "owned; the colour is the owner's"], ["offered", "offered: still on the giver's account"],
       ["split", "split: read half above, write half below"], ["given", "given, offered"], ["transferred", "transferred, returned"],
-      ["claimed", "claimed"], ["inherited", "inherited"], ["cancelled", "shut down, because its owner was cancelled"],
+      ["claimed", "claimed"], ["inherited", "offer inherited by the parent"], ["cancelled", "shut down, because its owner was cancelled"],
       ["closed", "closed"], ["disowned", "left the registry, still open"], ["unknown", "end not seen"],
+      ["replaced", "closed or reused outside the registry"],
       ["fault", "leak or violation"], ["gap", "events not shown"],
     ];
     this.swatches = entries.map(([kind, words]) => {
@@ -53,7 +54,7 @@ class Legend {
       } else if (kind === "gap") {
         context.fillStyle = drawing.hatching;
         context.fillRect(1, 1, 32, 18);
-      } else if (kind === "closed" || kind === "disowned" || kind === "unknown") {
+      } else if (kind === "closed" || kind === "disowned" || kind === "replaced" || kind === "unknown") {
         context.fillStyle = colours.bar;
         context.fillRect(1, 5, 16, 11);
         ending(context, kind, 17, 10.5, theme.ink, theme);

@@ -1,9 +1,10 @@
 // The page: puts the parts together, and draws frames.
 //
 // `window.echown` is for tests: `received` events (without recorder lines), of which `replayed` at
-// the start, `repeated` after a reconnect, and `unread` (too many for this page); `drawn` events are
-// in the model and a frame was drawn since; `lost` events were reported as lost. `frames` are the
-// durations of the last frames in milliseconds, `longTasks` those of tasks above 50 ms.
+// the start, and `repeated` after a reconnect; `unread` lines (too many for this page, cut off, or
+// `invalid`); `drawn` events are in the model and a frame was drawn since; `lost` events were reported
+// as lost. `frames` are the durations of the last frames in milliseconds, `longTasks` those of tasks
+// above 50 ms.
 
 const KEPT_STEPS = 200000;
 const PANELS_MS = 500;
@@ -35,9 +36,9 @@ class App {
     this.nextPart = 0;
     this.snapshotAt = -Infinity;
     this.isAsking = false;
-    this.doubts = false;
+    this.mayBeStale = false;
     this.restarts = 0;
-    this.counters = { received: 0, replayed: 0, repeated: 0, unread: 0, drawn: 0, lost: 0, kept: 0, frames: [], longTasks: [] };
+    this.counters = { received: 0, replayed: 0, repeated: 0, unread: 0, invalid: 0, drawn: 0, lost: 0, kept: 0, frames: [], longTasks: [] };
     window.echown = this.counters;
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
     this.palette.dark.addEventListener("change", () => this.themeChanged());
@@ -97,8 +98,8 @@ class App {
 
   count(isDrawn) {
     const { counters, feed } = this;
-    const { received, replayed, repeated, unread, lost, applied } = feed.counters;
-    Object.assign(counters, { received, replayed, repeated, unread, lost, kept: this.model.steps, state: feed.state });
+    const { received, replayed, repeated, unread, invalid, lost, applied } = feed.counters;
+    Object.assign(counters, { received, replayed, repeated, unread, invalid, lost, kept: this.model.steps, state: feed.state });
     if (isDrawn) counters.drawn = applied;
   }
 
@@ -131,7 +132,7 @@ class App {
     this.tickKey = key;
     if (document.visibilityState !== "visible" || !this.feed.isLive) return;
     const now = performance.now();
-    const wanted = this.view.isFollowing || this.doubts;
+    const wanted = this.view.isFollowing || this.mayBeStale;
     if (wanted && now - this.snapshotAt >= SNAPSHOT_MS) this.ask(now);
   }
 
@@ -140,13 +141,12 @@ class App {
     this.isAsking = true;
     this.snapshotAt = now;
     try {
-      const suspects = this.doubts ? this.suspectsNow() : null;
+      const candidates = this.mayBeStale ? this.candidatesNow() : null;
       const answer = await fetch("/snapshot.json", { cache: "no-store" });
       if (answer.ok) {
         const snapshot = await answer.json();
-        this.feed.isOfProgram = true;
         this.panels.take(snapshot);
-        if (suspects) this.judge(suspects, snapshot);
+        if (candidates) this.endMissing(candidates, snapshot);
         this.changed();
       }
     } catch {
@@ -157,13 +157,13 @@ class App {
   }
 
   lostEvents() {
-    this.doubts = true;
+    this.mayBeStale = true;
     this.wake();
   }
 
   /** What is open and runs here before the snapshot is made. */
-  suspectsNow() {
-    this.doubts = false;
+  candidatesNow() {
+    this.mayBeStale = false;
     const { model } = this;
     const isOfProcess = (it) => typeof it.key === "number";
     return {
@@ -174,11 +174,11 @@ class App {
 
   /** After lost events: what the registry no longer has has ended, and what is unknown was acquired,
    *  unless an event comes late. */
-  judge(suspects, snapshot) {
+  endMissing(candidates, snapshot) {
     const open = new Set(snapshot.resources.map((it) => it.id));
     const running = new Set(snapshot.tasks.filter((it) => it.state !== "ended").map((it) => it.task.id));
-    const resources = suspects.resources.filter((it) => !open.has(it.resource.id));
-    const tasks = suspects.tasks.filter((it) => !running.has(it.id));
+    const resources = candidates.resources.filter((it) => !open.has(it.resource.id));
+    const tasks = candidates.tasks.filter((it) => !running.has(it.id));
     const { model } = this;
     const { restarts } = model;
     const time = this.feed.now();

@@ -3,15 +3,21 @@
 // It keeps the newest steps. Resources that have ended go first, oldest end first, with all their
 // steps; the middle steps of a resource that stays open go next.
 
-const FINAL = new Set(["disowned", "released", "dropped", "finalized"]);
-const MOVES = new Set(["acquired", "given", "transferred", "claimed", "inherited", "returned", "rejoined"]);
-const STEPS = new Set([...FINAL, ...MOVES, "offered", "split", "replaced", "cancelled"]);
+const FINAL = new Set(["disowned", "released", "dropped", "finalized", "replaced"]);
+const MOVES = new Set(["acquired", "given", "transferred", "claimed", "returned", "rejoined"]);
+/** What leaves a resource offered: an offer that nobody claimed is inherited by the parent. */
+const OFFERS = new Set(["offered", "inherited"]);
+const STEPS = new Set([...FINAL, ...MOVES, ...OFFERS, "split", "cancelled"]);
+/** Lines of tasks, which say nothing without one. */
+const TASK_EVENTS = new Set(["task_started", "task_cancelled", "task_ended"]);
 const KEPT_FINDINGS = 2000;
 const KEPT_GAPS = 500;
 const KEPT_DECLARED = 1000;
 const KEPT_MESSAGES = 10000;
 const KEPT_TASKS = 20000;
 const KEPT_STEPS_OF_ONE = 64;
+/** How much a clock may be set, in milliseconds, before its program counts as another one. */
+const SAME_START_MS = 1000;
 
 class Model {
   constructor(limit) {
@@ -113,8 +119,7 @@ class Model {
 
   /** A header: of a new recording, or of the same one after a reconnect. */
   begin(line) {
-    const other = this.header && (line.process !== this.header.process || line.time_ns < this.header.time_ns);
-    if (other) {
+    if (this.header && !isSameProgram(line, this.header)) {
       this.clear();
       this.restarts += 1;
     }
@@ -129,7 +134,7 @@ class Model {
 
   /** What is open here and was not replayed has ended while there was no connection. */
   endReplay(line) {
-    // Named in a custody only.
+    // A task that only the earlier steps of a resource name: it ended before the recording began.
     for (const task of this.tasks.values()) if (task.started === null) this.endTaskUnseen(task, line.time_ns);
     if (!this.replaying) return;
     const { resources, tasks } = this.replaying;
@@ -311,14 +316,10 @@ class Model {
         return;
       }
     }
-    if (event === "replaced") {
-      if (!resource.fault) resource.fault = { time: step.time };
-      return;
-    }
     if (event === "cancelled") {
       return;
     }
-    resource.state = event === "offered" || event === "split" ? event : "owned";
+    resource.state = event === "split" ? "split" : OFFERS.has(event) ? "offered" : "owned";
     const owner = event === "split" && !resource.half ? null : step.to || step.from;
     this.own(resource, owner);
   }
@@ -335,6 +336,7 @@ class Model {
     if (resource.end !== null) return;
     resource.end = time;
     resource.ending = ending;
+    if (ending === "replaced" && !resource.fault) resource.fault = { time };
     resource.lastOwner = resource.owner;
     if (resource.owner) resource.owner.owns.delete(resource);
     resource.owner = null;
@@ -471,6 +473,25 @@ class Model {
   }
 }
 
+/** Whether a line has what its event needs. Others would leave the model changed by half. */
+function isComplete(line) {
+  if (line === null || typeof line !== "object") return false;
+  if (TASK_EVENTS.has(line.event)) return isTask(line.task) && line.time_ns !== undefined;
+  if (!STEPS.has(line.event)) return true;
+  const isOwner = (it) => it === undefined || isTask(it);
+  return line.resource !== undefined && line.time_ns !== undefined && isOwner(line.from) && isOwner(line.to);
+}
+
+function isTask(label) {
+  return Boolean(label) && label.id !== undefined && typeof label.name === "string";
+}
+
+/** Whether two headers are of one run of a program: a restarted one may get the same process id. */
+function isSameProgram(a, b) {
+  const start = (it) => it.time_unix_ms - it.time_ns / 1e6;
+  return a.process === b.process && !(a.time_ns < b.time_ns) && !(Math.abs(start(a) - start(b)) > SAME_START_MS);
+}
+
 /** Whether a task is one of the status server's, which serves the page. */
 function isOwn(task) {
   return task.role === "status client" || task.role === "status acceptor";
@@ -496,9 +517,9 @@ function stateAt(resource, time) {
   for (let i = stepAt(resource, time); i >= 0; i -= 1) {
     const step = resource.steps[i];
     if (step.event === "cancelled") cancelled = true;
-    if (step.event === "cancelled" || step.event === "replaced") continue;
+    if (step.event === "cancelled") continue;
     if (step.event === "split" && !resource.half) return { owner: null, state: "split", cancelled };
-    const state = step.event === "offered" ? "offered" : "owned";
+    const state = OFFERS.has(step.event) ? "offered" : "owned";
     return { owner: step.to || step.from, state, cancelled };
   }
   return { owner: null, state: "owned", cancelled };

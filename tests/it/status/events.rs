@@ -18,6 +18,8 @@ use super::start;
 pub struct Viewer {
     lines: BufReader<TcpStream>,
     pub head: String,
+    /// Whether the server has said that the lines are those of a file.
+    pub is_of_recording: bool,
 }
 
 impl Viewer {
@@ -29,7 +31,7 @@ impl Viewer {
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(lines.read_line(&mut head).expect("a head"), 0, "{head}");
         }
-        Viewer { lines, head }
+        Viewer { lines, head, is_of_recording: false }
     }
 
     /// The next line of the schema; `None` at the end of the stream.
@@ -44,6 +46,13 @@ impl Viewer {
             }
             if let Some(data) = line.strip_prefix("data: ") {
                 return Some(serde_json::from_str(data).expect("a line is JSON"));
+            }
+            if line == "event: recording\n" {
+                line.clear();
+                self.lines.read_line(&mut line).expect("the stream is complete");
+                assert_eq!(line, "data: {}\n");
+                self.is_of_recording = true;
+                continue;
             }
             let is_known = ["\n", ":\n", "retry: 1000\n"].contains(&&*line);
             assert!(is_known, "{line:?}");
@@ -77,6 +86,7 @@ fn a_stream_has_the_state_and_then_each_hand_over_of_a_new_connection() {
         assert!(viewer.head.contains(&format!("\r\n{field}\r\n")), "{}", viewer.head);
     }
     let header = viewer.next().unwrap();
+    assert!(!viewer.is_of_recording);
     assert_eq!((&header["event"], &header["schema_version"]), (&"recording".into(), &1.into()));
     let program = header["program"].as_str().unwrap();
     assert!(program.starts_with("echown serve --listen 127.0.0.1:0 --status"), "{program}");

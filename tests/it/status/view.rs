@@ -40,7 +40,9 @@ fn serve(file: &TempPath) -> (Server, SocketAddr) {
 /// The lines that a viewer gets.
 fn lines(address: SocketAddr) -> Vec<serde_json::Value> {
     let mut viewer = Viewer::connect(address);
-    std::iter::from_fn(|| viewer.next()).collect()
+    let lines = std::iter::from_fn(|| viewer.next()).collect();
+    assert!(viewer.is_of_recording);
+    lines
 }
 
 fn failure(output: &Output) -> String {
