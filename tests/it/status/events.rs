@@ -238,13 +238,21 @@ fn a_viewer_that_never_reads_is_cut_off_while_clients_are_served() {
 
 #[test]
 fn a_viewer_that_never_reads_does_not_hold_up_the_exit() {
+    // On a busy machine a viewer can be cut off before the server gets the signal; then once more.
+    let held_up: Vec<_> = (0..5).map_while(|_| lines_of_an_exit_that_was_held_up()).collect();
+    assert!(held_up.len() < 5, "it never ended before the 5 s of a viewer: {held_up:#?}");
+}
+
+/// Stops a server while the socket of a viewer is full. Returns its lines if it ended only after the
+/// viewer had been cut off.
+fn lines_of_an_exit_that_was_held_up() -> Option<Vec<String>> {
     let (mut server, status) = start(&[]);
     let stalled = never_reads(status);
     // Its socket is full when more events do not make the queue longer.
     let (mut before, mut same) = (0, 0);
     wait_until("a full socket", || {
         churn(&server);
-        let end = TcpEnd::find(status, stalled.local_addr().unwrap()).expect("it is connected");
+        let Some(end) = TcpEnd::find(status, stalled.local_addr().unwrap()) else { return true };
         same = if end.unsent == before && before > 32 * 1024 { same + 1 } else { 0 };
         before = end.unsent;
         same >= 30
@@ -252,5 +260,5 @@ fn a_viewer_that_never_reads_does_not_hold_up_the_exit() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
     let is_cut = server.seen.iter().any(|line| line.contains("it did not read"));
-    assert!(!is_cut, "it ended before the 5 s of a viewer: {:#?}", server.seen);
+    is_cut.then(|| std::mem::take(&mut server.seen))
 }
