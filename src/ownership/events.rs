@@ -196,6 +196,9 @@ impl KnownEvents {
     }
 }
 
+/// How often the owner of a resource is looked up to read its addresses.
+const LOOKS_MAX: u32 = 3;
+
 /// What an encoder asks the registry.
 struct Observed<'a> {
     registry: &'a Registry,
@@ -209,12 +212,17 @@ impl Program for Observed<'_> {
         let held = resource.number.and_then(|number| fd_table::find(self.registry, number, id));
         let Some(whole) = held else { return Addresses::default() };
         // A whole that is split has no owner and cannot be pinned, but its halves can.
-        let candidates = std::iter::once(Arc::clone(&whole)).chain(whole.record().halves());
-        let found = candidates
-            .map(|held| {
-                snapshot::pinned_addresses_of(held.record(), held.record().slot.load().owner())
-            })
-            .find(|found| *found != FdAddresses::default());
+        let look = || {
+            let candidates = std::iter::once(Arc::clone(&whole)).chain(whole.record().halves());
+            candidates
+                .map(|held| {
+                    let record = held.record();
+                    snapshot::pinned_addresses_of(record, record.slot.load().owner())
+                })
+                .find(|found| *found != FdAddresses::default())
+        };
+        // It may be handed over between the look at its owner and the pin.
+        let found = (0..LOOKS_MAX).find_map(|_| look());
         let found = found.unwrap_or_default();
         Addresses { local: found.local, peer: found.peer, path: found.path }
     }
