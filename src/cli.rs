@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod client;
 mod explain;
+mod inherited;
 mod learn;
 mod log;
 mod log_arguments;

@@ -276,8 +276,8 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     let reports = Arc::clone(&output);
     let registry = Registry::builder().sink(move |report| reports.report(report)).build();
     let _entered = registry.enter();
-    super::serve::declare_inherited(&registry);
-    let code = match output.open() {
+    super::inherited::declare_inherited(&registry);
+    let code = match output.open().and_then(|()| output.start()) {
         Err(message) => fail(&message, 1),
         Ok(()) => match &arguments.command {
             Some(BenchCommand::Compare(arguments)) => {

@@ -100,7 +100,7 @@ pub(super) struct Files<'a> {
 }
 
 impl Output {
-    /// Takes over standard error: messages are queued until [`open`](Output::open).
+    /// Takes over standard error: messages are queued until [`start`](Output::start).
     pub(super) fn new(files: &Files<'_>, reports: &Arc<Reporting>, is_synchronous: bool) -> Output {
         let channel = |name, unit, path: Option<&Path>, notice| {
             Arc::new(Channel::new(name, unit, path, notice, reports))
@@ -126,14 +126,20 @@ impl Output {
         }
     }
 
-    /// Opens the files, and starts the writer tasks. The contents of the files stay until
-    /// [`begin`](Output::begin).
+    /// Opens the files. Their contents stay until [`begin`](Output::begin).
     ///
     /// # Errors
-    /// A file cannot be opened or written, or a thread cannot be started. The message contains the
-    /// name.
+    /// A file cannot be opened or written. The message contains its name.
     pub(super) fn open(&self) -> Result<(), String> {
         self.channels().try_for_each(|channel| channel.open())
+    }
+
+    /// Starts the tasks that write what is queued, and gives them the files.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn start(&self) -> Result<(), String> {
+        self.channels().try_for_each(|channel| channel.start())
     }
 
     /// Begins the run: a document of an earlier run is replaced by one without findings.
@@ -235,6 +241,8 @@ struct Channel {
     /// For document formats. Used by the writer and, once it has ended, by the main thread.
     document: Option<Mutex<DocumentFile>>,
     queue: Arc<Queue>,
+    /// Between [`Output::open`] and [`Output::start`]; a failed start leaves it.
+    opened: Mutex<Option<Writer>>,
     writer: Mutex<Option<Promise<()>>>,
 }
 
@@ -255,6 +263,7 @@ impl Channel {
             reporting: Arc::clone(reporting),
             document: document.map(Mutex::new),
             queue: Arc::default(),
+            opened: Mutex::default(),
             writer: Mutex::default(),
         }
     }
@@ -263,7 +272,12 @@ impl Channel {
         if let (Some(document), Some(path)) = (&self.document, &self.path) {
             guard(document).attempt(path).map_err(|error| self.open_error(&error))?;
         }
-        let writer = self.writer(false)?;
+        *guard(&self.opened) = Some(self.writer(false)?);
+        Ok(())
+    }
+
+    fn start(self: &Arc<Channel>) -> Result<(), String> {
+        let Some(writer) = guard(&self.opened).take() else { return Ok(()) };
         let give = writer.resource();
         let promise = thread::spawn_named(self.name, give, move || writer.run())
             .map_err(|error| format!("failed to start the {}: {error}", self.name))?;
@@ -278,6 +292,7 @@ impl Channel {
 
     /// Joins the writer, whose queue is closed. Gives up if its output is stalled for too long.
     fn join(&self, since: Instant) -> Writers {
+        drop(guard(&self.opened).take());
         let Some(promise) = guard(&self.writer).take() else { return Writers::Ended };
         let mut overdue: Option<Instant> = None;
         while !promise.wait_until(Instant::now() + CHECK_INTERVAL).unwrap_or(true) {

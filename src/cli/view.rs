@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use clap::Args;
 use echown_fd::escape;
 
+use super::inherited::declare_inherited;
 use super::output::documents;
-use super::serve::declare_inherited;
 use super::stderr_line::stderr_line;
 use super::{EXIT_FAILURE, fail};
 use crate::net::Endpoint;

@@ -57,7 +57,7 @@ fn a_client_limit_above_the_fd_limit_is_lowered_with_a_remedy() {
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let log = server.seen.join("\n");
-    assert!(log.contains("WARN echown::cli::serve: --max-connections 100000000 is lowered to "));
+    assert!(log.contains("--max-connections 100000000 is lowered to "));
     assert!(log.contains("raise it with `ulimit -n 10000"), "{log}");
 }
 

@@ -65,12 +65,13 @@ pub(super) fn run(
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();
     let _entered = registry.enter();
-    crate::cli::serve::declare_inherited(&registry);
+    crate::cli::inherited::declare_inherited(&registry);
     let (stop_handle, stop_receiver) = stop_channel();
     let mut recorder = None;
     let ran = output
         .open()
         .and_then(|()| reporting.check_writable())
+        .and_then(|()| output.start())
         .and_then(|()| {
             recorder = record.start(&registry)?;
             Ok(())

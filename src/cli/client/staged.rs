@@ -99,7 +99,7 @@ pub(super) fn run(
     let settings = Registry::builder().sink(move |report| reports.report(report));
     let registry = Reporting::apply_baseline(reporting, settings).build();
     let _entered = registry.enter();
-    crate::cli::serve::declare_inherited(&registry);
+    crate::cli::inherited::declare_inherited(&registry);
     let settings = arguments.settings(address);
     let write_failed = Arc::new(AtomicBool::new(false));
     let sink = sink(&arguments.trace, &output, &write_failed);
@@ -107,6 +107,7 @@ pub(super) fn run(
     let ran = output
         .open()
         .and_then(|()| reporting.check_writable())
+        .and_then(|()| output.start())
         .and_then(|()| {
             recorder = record.start(&registry)?;
             Ok(())

@@ -1,0 +1,36 @@
+//! The text below the options of `echown serve --help`.
+
+/// Printed below the options: tables whose lines fit into 80 columns.
+pub(super) const NOTES: &str = "\
+Durations:
+  A number with a unit: 500ms, 5s, 1h30m. 0 means no wait, as in
+  --drain-timeout 0s; a timeout for clients must be greater than 0.
+
+Signals:
+  SIGINT, SIGTERM  drain: accept queued connections, finish open ones, exit;
+                   a second signal stops at once (the same signal from the
+                   same sender within 200 ms counts as one, because `timeout`
+                   sends it twice)
+  SIGQUIT          print the custody table, abort all connections, exit
+  SIGUSR1          print the custody table (owner, age and origin of each
+                   descriptor), why connections ended, and the recorded
+                   references, if the style records them
+  SIGHUP           reopen the output files
+  SIGINT, SIGQUIT and SIGHUP stay ignored if the parent process ignores them,
+  as a shell does for background jobs and `nohup` does for SIGHUP. SIGTERM and
+  SIGUSR1 are always handled, and no signal stays blocked. A write beyond the
+  file size limit (`ulimit -f`) fails like a write to a full disk.
+
+Outputs: neither clients nor signals wait for an output. If an output stalls
+(a pipe that is not read, a terminal stopped with ^S), lines that do not fit
+its queue are dropped and counted: in the output itself, once it continues,
+and in the summary. At exit a stalled output gets 2 s.
+
+Exit codes:
+  0    drained
+  1    failed to start (port in use, no thread, an output that cannot be
+       written), or failed to write an output at exit
+  2    invalid arguments, suppressions or baseline
+  23   drained, with a finding whose policy is `fail`
+  130  stopped by a second SIGINT
+  143  stopped by a second SIGTERM";

@@ -1,0 +1,80 @@
+//! The start of the server, step by step, and its end.
+//!
+//! The order: everything is bound before the first thread starts; everything that can fail comes
+//! before an old recording is replaced; `listening on` comes when all descriptors of the server are open;
+//! then it accepts.
+
+use std::sync::Arc;
+
+use super::super::output::{Output, documents};
+use super::super::record::Recorder;
+use super::super::reports::Reporting;
+use super::super::stderr_line::stderr_line;
+use super::SUMMARY;
+use super::ServeArguments;
+use super::signals::ServeSignals;
+use crate::ownership::Registry;
+use crate::server::{Server, ServerSummary};
+use crate::signals::Signals;
+
+/// Serves to the end and returns the summary.
+///
+/// # Errors
+/// The message for the user. Nothing was served, or all of it was drained.
+pub(super) fn serve(
+    arguments: &ServeArguments,
+    registry: &Registry,
+    output: &Arc<Output>,
+    reporting: &Reporting,
+    recorder: &mut Option<Recorder>,
+) -> Result<ServerSummary, String> {
+    output.open()?;
+    reporting.check_writable()?;
+    if let Some(path) = &arguments.summary {
+        // Checked now, not after a week of serving.
+        documents::attempt(SUMMARY, path)?;
+    }
+    let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
+    let endpoints = arguments.endpoints();
+    let settings = arguments.settings();
+    let reserved = arguments.status.reserved();
+    let server =
+        Server::bind_reserving(registry, &endpoints, settings, Arc::clone(&style), reserved)
+            .map_err(|error| error.to_string())?;
+    let status = arguments.status.bind(registry, &server)?;
+    // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
+    output.start()?;
+    let handler = Arc::new(ServeSignals {
+        format: arguments.log.log_format,
+        output: Arc::clone(output),
+        style: Arc::clone(&style),
+        control: server.control(),
+        counts: server.counts_reader(),
+    });
+    let signals = Signals::install(registry, handler)
+        .map_err(|error| format!("failed to watch for signals: {error}"))?;
+    // From here on the server starts, so an old recording may be replaced.
+    *recorder = arguments.record.start(registry)?;
+    output.begin()?;
+    arguments.limits.log_lowered(arguments.style, &server);
+    if let Some(lost) = echown_limits::without_proc() {
+        tracing::warn!("{lost}");
+    }
+    // All descriptors of the server itself are open now, so a reader of these lines can count them.
+    for address in server.addresses() {
+        stderr_line(format_args!("listening on {address}"));
+    }
+    let status = status.map(|status| status.start()).transpose()?;
+    if let Some(status) = &status {
+        stderr_line(format_args!("status on {}", status.url()));
+    }
+    let served = server.serve_then(|| {
+        // Last, so that viewers see the drain to its end.
+        if let Some(status) = status {
+            status.stop();
+        }
+        // The watcher may still have a signal to log, if the drain was quick.
+        signals.stop();
+    });
+    served.map_err(|error| error.to_string())
+}
