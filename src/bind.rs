@@ -3,8 +3,11 @@
 //! The failure story: a server that was killed leaves the file of its Unix socket behind, and the next
 //! start fails. A file without a listener is replaced; one with a listener, or of another kind, is an
 //! error. The file is removed at exit, unless another program has created one at its path meanwhile.
+//! The file of a received socket belongs to its sender: a service manager keeps it, and a server that is
+//! replaced leaves it to its successor.
 
 mod cause;
+mod received;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,6 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::net::{Endpoint, Listener, ListenerOptions};
 use crate::ownership;
 pub(crate) use cause::cause;
+pub(crate) use received::{Planned, ReceivedListener, Sender};
 
 /// An address that this program already listens on.
 #[derive(Clone, Copy)]
@@ -54,12 +58,37 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// Listens on an endpoint; a Unix socket also has a file.
+/// Listens on a planned address: on the received sockets, or on one that is bound. A Unix socket also has
+/// a file, which is removed at exit unless a service manager has it.
 ///
 /// # Errors
 /// Errors of the system calls and the registry; [`cause`] explains them.
 #[track_caller]
 pub(crate) fn listen(
+    planned: Planned,
+    options: &ListenerOptions,
+) -> io::Result<(Vec<Listener>, Option<SocketFile>)> {
+    if planned.received.is_empty() {
+        let (listener, file) = bind(&planned.endpoint, options.clone())?;
+        return Ok((vec![listener], file));
+    }
+    let mut file = None;
+    let mut listeners = Vec::with_capacity(planned.received.len());
+    for ReceivedListener { mut listener, address, sender, .. } in planned.received {
+        options.apply_to(&mut listener)?;
+        if let Sender::Process(_) = sender {
+            // A service manager has a setting of its own.
+            options.set_backlog(&listener)?;
+            file = file.or_else(|| address.path().map(SocketFile::new));
+        }
+        listeners.push(listener);
+    }
+    Ok((listeners, file))
+}
+
+/// Binds an endpoint; a Unix socket also has a file.
+#[track_caller]
+fn bind(
     endpoint: &Endpoint,
     options: ListenerOptions,
 ) -> io::Result<(Listener, Option<SocketFile>)> {

@@ -70,6 +70,7 @@ pub use file::File;
 pub use keep_alive::KeepAlive;
 pub(crate) use line_buffer::CHUNK_BYTES as LINE_CHUNK_BYTES;
 pub(crate) use line_buffer::{LineBuffer, LineStatus, Readiness};
+pub(crate) use listener::listening_address;
 pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use stream::{ReadHalf, Stream, WriteHalf};

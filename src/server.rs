@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use echown_limits::{Capacity, SystemLimits};
 
-use crate::bind::{Bound, SocketFile};
+use crate::bind::{Bound, Planned, SocketFile};
 use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
@@ -212,26 +212,30 @@ impl Server {
         settings: ServerSettings,
         handler: Arc<dyn Handler>,
     ) -> Result<Server, ServerError> {
-        Server::bind_reserving(registry, endpoints, settings, handler, Reserved::default())
+        let planned = endpoints.iter().cloned().map(Planned::bound).collect();
+        Server::bind_planned(registry, planned, settings, handler, Reserved::default())
     }
 
-    /// [`bind`](Server::bind) in a program that needs more than the server while it serves.
+    /// [`bind`](Server::bind) in a program that has received listeners, and that needs more than the server
+    /// while it serves.
     ///
     /// # Errors
     /// See [`bind`](Server::bind).
     #[track_caller]
-    pub(crate) fn bind_reserving(
+    pub(crate) fn bind_planned(
         registry: &Registry,
-        endpoints: &[Endpoint],
+        planned: Vec<Planned>,
         settings: ServerSettings,
         handler: Arc<dyn Handler>,
         reserved: Reserved,
     ) -> Result<Server, ServerError> {
         let _entered = registry.enter();
-        let acceptors = endpoints.len().saturating_mul(settings.acceptors.get());
+        let wanted = settings.acceptors.get();
+        let acceptors = planned.iter().map(|address| address.acceptors(wanted));
+        let acceptors = acceptors.fold(0, usize::saturating_add);
         capacity::check_descriptors(acceptors, settings.max_connections, reserved)
             .map_err(ServerError::new)?;
-        let mut bound = bind::open_all(endpoints, &settings)?;
+        let mut bound = bind::open_all(planned, &settings)?;
         let tasks_per_connection = handler.tasks_per_connection();
         let requirements = capacity::requirements(acceptors, &*handler, reserved);
         let reads_symbols =

@@ -46,8 +46,8 @@ mod source;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::bind::{self, Bound, SocketFile};
-use crate::net::{self, Address, Endpoint, Listener, PipeReader, PipeWriter};
+use crate::bind::{self, Bound, Planned, SocketFile};
+use crate::net::{self, Address, Listener, PipeReader, PipeWriter};
 use crate::ownership::{Promise, Registry, TaskError};
 use crate::pool::Pool;
 use acceptor::Acceptor;
@@ -111,7 +111,7 @@ pub(crate) struct StatusServer {
 }
 
 impl StatusServer {
-    /// Listens on `endpoint`. `others` are further host names that requests may have, and `bound` the
+    /// Listens on a planned address. `others` are further host names that requests may have, and `bound` the
     /// addresses that the program already listens on.
     ///
     /// # Errors
@@ -119,19 +119,22 @@ impl StatusServer {
     #[track_caller]
     pub(crate) fn bind(
         registry: &Registry,
-        endpoint: &Endpoint,
+        planned: Planned,
         others: &[HostName],
         bound: &[Bound<'_>],
         option: &str,
         source: Source,
     ) -> Result<StatusServer, String> {
         let _entered = registry.enter();
+        let endpoint = &planned.endpoint.clone();
         let failed = |why| format!("failed to listen on {endpoint} ({option}): {why}");
         let reach = access::check_endpoint(endpoint, option).map_err(failed)?;
         // A response is written in large pieces, and its last one should not wait for the one before.
         let options = Listener::options().backlog(BACKLOG).nodelay(true);
-        let (mut listener, file) = bind::listen(endpoint, options)
+        let (mut listeners, file) = bind::listen(planned, &options)
             .map_err(|error| failed(bind::cause(endpoint, &error, bound, option)))?;
+        // One is enough: a status server has one socket for each address.
+        let mut listener = listeners.swap_remove(0);
         listener.limit_buffers(BUFFER_BYTES).map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         // A host name may lead to another address than it did a moment ago.

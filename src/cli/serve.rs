@@ -1,5 +1,6 @@
 //! The subcommand `echown serve`: the echo server.
 
+mod addresses;
 mod check_arguments;
 mod limit_arguments;
 mod notes;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::record;
 use super::units::escaped;
+use crate::bind::Planned;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::server::{Reserved, Server};
@@ -42,19 +43,20 @@ impl StatusArguments {
         }
     }
 
-    /// Listens on the address, if there is one.
+    /// Listens on the planned address, if there is one.
     ///
     /// # Errors
     /// The message for the user.
     pub(super) fn bind(
         &self,
         registry: &Registry,
+        planned: Option<Planned>,
         server: &Server,
     ) -> Result<Option<StatusServer>, String> {
-        let Some(endpoint) = &self.status else { return Ok(None) };
+        let Some(planned) = planned else { return Ok(None) };
         let (hosts, bound) = (&self.status_host, server.bound());
         let source = Source::live(registry, record::program(), Arc::new(record::annotated()));
-        StatusServer::bind(registry, endpoint, hosts, &bound, "--status", source).map(Some)
+        StatusServer::bind(registry, planned, hosts, &bound, "--status", source).map(Some)
     }
 }
 

@@ -12,6 +12,7 @@ use super::inherited::declare_inherited;
 use super::output::documents;
 use super::stderr_line::stderr_line;
 use super::{EXIT_FAILURE, fail};
+use crate::bind::Planned;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
@@ -94,7 +95,8 @@ fn serve(arguments: &ViewArguments, registry: &Registry) -> Result<(), String> {
     // Each viewer opens it again; now is the time to say that it cannot be shown.
     drop(open(&arguments.file)?);
     let source = Source::recording(&arguments.file);
-    let server = StatusServer::bind(registry, &arguments.listen, &[], &[], "--listen", source)?;
+    let address = Planned::bound(arguments.listen.clone());
+    let server = StatusServer::bind(registry, address, &[], &[], "--listen", source)?;
     let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
     let signals = Signals::install(registry, Arc::new(ViewSignals(stop)))
         .map_err(|error| format!("failed to watch for signals: {error}"))?;

@@ -1,5 +1,7 @@
 //! Listeners: accept connections, and stop on request.
 
+mod received;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -28,6 +30,7 @@ use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
 use crate::ownership::handle::Handle;
 use crate::ownership::{Owned, Refused, ResourceCell, Site};
+pub(crate) use received::listening_address;
 
 /// Default for the number of connections that wait to be accepted. The standard library's 128 are used
 /// up by a few milliseconds of a busy server's pause; the kernel's own limit (`net.core.somaxconn`, 4096)
@@ -214,8 +217,7 @@ impl ListenerOptions {
 
     #[track_caller]
     fn listen(&self, listener: Listener) -> io::Result<Listener> {
-        let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
-        listener.handle().call(|fd| rustix::net::listen(fd, backlog))?;
+        self.set_backlog(&listener)?;
         Ok(listener)
     }
 }
@@ -314,7 +316,8 @@ impl Listener {
     /// TCP: a second socket (`SO_REUSEPORT`); the kernel distributes the clients. The option is set on this
     /// listener only now, after its `bind(2)`, so that the bind could detect a busy address. Unix: a
     /// duplicate descriptor of the same socket (`fcntl(2)`, `F_DUPFD_CLOEXEC`), because a path can have only
-    /// one socket. The [`ListenerOptions`] apply to its streams as well.
+    /// one socket; so is the clone of a listener that another process has as well. The [`ListenerOptions`] apply
+    /// to its streams as well.
     ///
     /// # Errors
     /// Errors of the system calls and the registry.
@@ -323,11 +326,15 @@ impl Listener {
         let record = self.handle().record();
         let _entered = record.registry.enter();
         let accepted = self.0.accepted;
-        if record.kind == kind::UNIX_LISTENER {
+        // A received TCP socket may belong to another user, and then no other can share its address.
+        if record.kind == kind::UNIX_LISTENER || record.is_shared() {
             let other = self.handle().call(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))?;
             let kind = record.kind;
             let other = record.registry.own_fd_as(other, kind, None, Site::here())?;
             other.handle().record().inherit_timeouts(record);
+            if record.is_shared() {
+                other.handle().record().set_shared();
+            }
             let stop_quota = StopQuota::new(backlog);
             let listening = Listening::new(other, self.mode());
             return Ok(Checked(Listening { accepted, stop_quota, ..listening }));

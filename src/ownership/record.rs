@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::num::NonZeroU64;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use echown_events::{ResourceName, What};
@@ -75,6 +75,8 @@ pub(crate) struct Record {
     sent: AtomicU64,
     /// Which directions of a socket may have a timeout; see [`Record::may_time_out`].
     timeouts: AtomicU8,
+    /// Another process has the open file description, too; see [`Record::set_shared`].
+    is_shared: AtomicBool,
     history: Mutex<History>,
 }
 
@@ -118,6 +120,7 @@ impl Record {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             timeouts: AtomicU8::new(timeouts(Direction::Both)),
+            is_shared: AtomicBool::new(false),
             history: Mutex::default(),
         };
         if record.keeps(Event::Acquired) {
@@ -337,8 +340,27 @@ impl Record {
         self.history().custody.clone()
     }
 
+    /// Records that another process has the same open file description, by SCM_RIGHTS or by inheritance.
+    /// From now on the descriptor is only closed here, and never shut down, not even at a cancellation:
+    /// `shutdown(2)` ends the socket for every process that has it. So no thread may block in a call on
+    /// it: nothing would wake it.
+    pub(crate) fn set_shared(&self) {
+        // ord: Release, to the Acquire in `is_shared`: who learns that another process has the socket finds
+        // the flag set.
+        self.is_shared.store(true, Ordering::Release);
+    }
+
+    /// Whether another process has the same open file description.
+    pub(crate) fn is_shared(&self) -> bool {
+        // ord: Acquire, as above.
+        self.is_shared.load(Ordering::Acquire)
+    }
+
     /// Shuts down the number, which is pinned or held exclusively, in this resource's direction.
     pub(crate) fn shutdown(&self) {
+        if self.is_shared() {
+            return;
+        }
         if let Some(RecordedFd { number, direction, .. }) = self.descriptor
             && self.replacement().is_none()
         {
@@ -352,6 +374,7 @@ impl Record {
         if let Some(RecordedFd { number, direction, .. }) = self.descriptor
             && direction != Direction::Write
             && kind::is_stream(self.kind)
+            && !self.is_shared()
             && self.replacement().is_none()
         {
             close::shut(number, Direction::Read);

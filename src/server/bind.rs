@@ -5,8 +5,8 @@ use std::io;
 use super::ServerSettings;
 use super::error::ServerError;
 use super::reserve::ReserveFd;
-use crate::bind::{self, Bound, SocketFile};
-use crate::net::{self, Endpoint, Listener, ListenerOptions, PipeReader, PipeWriter};
+use crate::bind::{self, Bound, Planned, SocketFile};
+use crate::net::{self, Listener, ListenerOptions, PipeReader, PipeWriter};
 
 /// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
@@ -45,19 +45,20 @@ pub(super) struct AcceptorResources {
     pub(super) reserve: ReserveFd,
 }
 
-/// Opens the resources of all endpoints.
+/// Opens the resources of all addresses.
 #[track_caller]
 pub(super) fn open_all(
-    endpoints: &[Endpoint],
+    planned: Vec<Planned>,
     settings: &ServerSettings,
 ) -> Result<Vec<BoundAddress>, ServerError> {
-    let mut addresses = Vec::with_capacity(endpoints.len());
-    for endpoint in endpoints {
-        match open(endpoint, settings) {
+    let mut addresses = Vec::with_capacity(planned.len());
+    for planned in planned {
+        let endpoint = planned.endpoint.clone();
+        match open(planned, settings) {
             Ok(address) => addresses.push(address),
             Err(error) => {
                 let bound: Vec<Bound<'_>> = addresses.iter().map(BoundAddress::bound).collect();
-                let cause = bind::cause(endpoint, &error, &bound, "--listen");
+                let cause = bind::cause(&endpoint, &error, &bound, "--listen");
                 let text = format!("failed to listen on {endpoint}: {cause}");
                 return Err(ServerError::caused(text, error));
             }
@@ -69,15 +70,18 @@ pub(super) fn open_all(
 /// Descriptors of one acceptor: its listener, both ends of the stop pipe, the reserve.
 pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 
-/// Opens the resources of one endpoint.
+/// Opens the resources of one address.
 #[track_caller]
-fn open(endpoint: &Endpoint, settings: &ServerSettings) -> io::Result<BoundAddress> {
-    let (first, path) = bind::listen(endpoint, options(settings))?;
+fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress> {
+    let count = planned.acceptors(settings.acceptors.get());
+    let (mut listeners, path) = bind::listen(planned, &options(settings))?;
+    let first = &listeners[0];
     let name = first.local_addr()?.to_string();
-    let clones = (1..settings.acceptors.get()).map(|_| first.reuse_port_clone(settings.backlog));
+    let clones = (listeners.len()..count).map(|_| first.reuse_port_clone(settings.backlog));
     let clones = clones.collect::<io::Result<Vec<Listener>>>()?;
-    let mut acceptors = Vec::with_capacity(settings.acceptors.get());
-    for listener in std::iter::once(first).chain(clones) {
+    listeners.extend(clones);
+    let mut acceptors = Vec::with_capacity(count);
+    for listener in listeners {
         let (stop, order) = net::pipe()?;
         let reserve = ReserveFd::new(&stop)?;
         acceptors.push((order, AcceptorResources { listener, stop, reserve }));

@@ -12,6 +12,7 @@ use super::super::reports::Reporting;
 use super::super::stderr_line::stderr_line;
 use super::SUMMARY;
 use super::ServeArguments;
+use super::addresses::Addresses;
 use super::signals::ServeSignals;
 use crate::ownership::Registry;
 use crate::server::{Server, ServerSummary};
@@ -35,13 +36,12 @@ pub(super) fn serve(
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
-    let endpoints = arguments.endpoints();
+    let Addresses { listen, status } = arguments.plan(Vec::new())?;
     let settings = arguments.settings();
     let reserved = arguments.status.reserved();
-    let server =
-        Server::bind_reserving(registry, &endpoints, settings, Arc::clone(&style), reserved)
-            .map_err(|error| error.to_string())?;
-    let status = arguments.status.bind(registry, &server)?;
+    let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
+        .map_err(|error| error.to_string())?;
+    let status = arguments.status.bind(registry, status, &server)?;
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
     output.start()?;
     let handler = Arc::new(ServeSignals {

@@ -1,0 +1,228 @@
+//! Listening sockets that the program received instead of binding them, matched with the addresses that
+//! the user wrote.
+//!
+//! A service manager passes them at the start, and a server that is replaced hands them over. Either way
+//! the configuration is this program's: a received socket is used for the address that it has, and an
+//! address without a received socket is bound.
+
+// The program uses it, and the library does not.
+#![allow(dead_code)]
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::net::{self, Address, Endpoint, Listener};
+
+/// Who bound a received socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The service manager, which keeps the socket, and with it the path of a Unix socket.
+    ServiceManager,
+    /// The server that this process replaces, by its process id.
+    Process(u32),
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sender::ServiceManager => f.write_str("the service manager"),
+            Sender::Process(id) => write!(f, "process {id}"),
+        }
+    }
+}
+
+/// A received listening socket, owned by the current task.
+pub(crate) struct ReceivedListener {
+    pub(crate) listener: Listener,
+    pub(crate) address: Address,
+    /// The endpoint that the sender bound, as it was written there.
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) sender: Sender,
+}
+
+impl ReceivedListener {
+    /// Becomes the owner of a descriptor. `endpoint` is what the sender says it bound.
+    ///
+    /// # Errors
+    /// What the descriptor is, if it is not a listening stream socket, as in `a udp socket`; errors of the
+    /// registry. The descriptor is closed.
+    #[track_caller]
+    pub(crate) fn own(
+        descriptor: OwnedFd,
+        endpoint: Option<Endpoint>,
+        sender: Sender,
+    ) -> Result<ReceivedListener, String> {
+        let address = net::listening_address(&descriptor)?;
+        let listener = Listener::own_shared(descriptor).map_err(|error| error.to_string())?;
+        Ok(ReceivedListener { listener, address, endpoint, sender })
+    }
+
+    /// Whether this is a socket for `endpoint`.
+    ///
+    /// # Errors
+    /// The host of the endpoint is not known.
+    pub(crate) fn is_for(&self, endpoint: &Endpoint) -> io::Result<bool> {
+        if self.endpoint.as_ref() == Some(endpoint) {
+            return Ok(true);
+        }
+        is_at(&self.address, endpoint)
+    }
+}
+
+/// Whether a bound address is one that an endpoint may lead to. Port 0 leads to every port.
+///
+/// # Errors
+/// The host of the endpoint is not known.
+pub(crate) fn is_at(address: &Address, endpoint: &Endpoint) -> io::Result<bool> {
+    let is_port = |wanted: u16, bound: u16| wanted == 0 || wanted == bound;
+    Ok(match (address, endpoint) {
+        (Address::Path(bound), Endpoint::Unix(path)) => absolute(bound) == absolute(path),
+        (Address::Inet(bound), Endpoint::All(port)) => {
+            bound.ip().is_unspecified() && is_port(*port, bound.port())
+        }
+        (Address::Inet(bound), Endpoint::Inet(_)) => endpoint
+            .resolve()?
+            .iter()
+            .any(|wanted| wanted.ip() == bound.ip() && is_port(wanted.port(), bound.port())),
+        _ => false,
+    })
+}
+
+fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+/// An address to listen on, with the sockets that were received for it.
+pub(crate) struct Planned {
+    /// As the user wrote it, or the address of a received socket that the user did not name.
+    pub(crate) endpoint: Endpoint,
+    /// In the order in which they were received. Empty: the address is to be bound.
+    pub(crate) received: Vec<ReceivedListener>,
+}
+
+impl Planned {
+    /// An address to bind.
+    pub(crate) fn bound(endpoint: Endpoint) -> Planned {
+        Planned { endpoint, received: Vec::new() }
+    }
+
+    /// Takes the sockets for `endpoint` out of `received`.
+    ///
+    /// # Errors
+    /// The host of the endpoint is not known.
+    pub(crate) fn take(
+        endpoint: Endpoint,
+        received: &mut Vec<ReceivedListener>,
+    ) -> io::Result<Planned> {
+        let mut taken = Vec::new();
+        let mut index = 0;
+        while index < received.len() {
+            if received[index].is_for(&endpoint)? {
+                taken.push(received.remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        Ok(Planned { endpoint, received: taken })
+    }
+
+    /// A received socket at its own address.
+    pub(crate) fn of(received: ReceivedListener) -> Planned {
+        let endpoint = match &received.address {
+            Address::Path(path) => Endpoint::Unix(path.clone()),
+            Address::Inet(address) => match address.ip() {
+                ip if ip == Ipv6Addr::UNSPECIFIED || ip == Ipv4Addr::UNSPECIFIED => {
+                    Endpoint::All(address.port())
+                }
+                _ => Endpoint::Inet(address.to_string()),
+            },
+            // These have no form of their own; the name is for messages.
+            other => Endpoint::Inet(other.to_string()),
+        };
+        Planned { endpoint, received: vec![received] }
+    }
+
+    /// How many acceptors it gets where `wanted` are set: each received socket has a queue of its own,
+    /// and needs one.
+    pub(crate) fn acceptors(&self, wanted: usize) -> usize {
+        self.received.len().max(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(address: &str, endpoint: &str) -> bool {
+        let address = match address.strip_prefix("unix:") {
+            Some(path) => Address::Path(path.into()),
+            None => Address::Inet(address.parse().unwrap()),
+        };
+        is_at(&address, &endpoint.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_received_address_matches_every_way_to_write_it() {
+        for (address, endpoint) in [
+            ("127.0.0.1:3000", "127.0.0.1:3000"),
+            ("127.0.0.1:3000", "3000"),
+            ("127.0.0.1:3000", "127.0.0.1:0"),
+            ("[::1]:3000", "[::1]:3000"),
+            ("[::]:3000", ":3000"),
+            ("0.0.0.0:3000", "*:3000"),
+            ("unix:/run/echo", "unix:/run/echo"),
+            ("unix:/run/echo", "unix:/run/./echo"),
+        ] {
+            assert!(is(address, endpoint), "{address} {endpoint}");
+        }
+    }
+
+    #[test]
+    fn another_port_address_or_path_does_not_match() {
+        for (address, endpoint) in [
+            ("127.0.0.1:3000", "127.0.0.1:3001"),
+            ("127.0.0.1:3000", "127.0.0.2:3000"),
+            ("127.0.0.1:3000", ":3000"),
+            ("0.0.0.0:3000", "127.0.0.1:3000"),
+            ("unix:/run/echo", "unix:/run/other"),
+            ("unix:/run/echo", "3000"),
+        ] {
+            assert!(!is(address, endpoint), "{address} {endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_listening_socket_is_refused_with_its_kind() {
+        let refused = |descriptor: OwnedFd| {
+            ReceivedListener::own(descriptor, None, Sender::ServiceManager).err().unwrap()
+        };
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(refused(ours.into()), "a unix stream");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(refused(socket.into()), "a udp socket");
+        assert_eq!(refused(std::fs::File::open("/dev/null").unwrap().into()), "a character device");
+    }
+
+    #[test]
+    fn a_cancelled_task_leaves_a_shared_listener_open_for_the_other_process() {
+        let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = theirs.try_clone().unwrap();
+        let sender = Sender::ServiceManager;
+        let listener = ReceivedListener::own(ours.into(), None, sender).unwrap().listener;
+        let (stopped, stop) = net::pipe().unwrap();
+        let given = [listener.resource(), stopped.resource()];
+        let accepting = crate::thread::spawn(given, move || {
+            while let Ok(Some(_)) = listener.accept_or_stop(&stopped) {}
+        });
+        let accepting = accepting.unwrap();
+        accepting.request_cancel().unwrap();
+        drop(stop);
+        let _ = accepting.join();
+        let _client = std::net::TcpStream::connect(theirs.local_addr().unwrap()).unwrap();
+        theirs.set_nonblocking(false).unwrap();
+        theirs.accept().unwrap();
+    }
+}
