@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod client;
 mod explain;
+mod healthcheck;
 mod inherited;
 mod learn;
 mod log;
@@ -51,6 +52,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
+    Healthcheck(healthcheck::HealthcheckArguments),
     Learn(learn::LearnArguments),
     Picture(picture::PictureArguments),
     Unchecked(unchecked::UncheckedArguments),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Learn(arguments) => learn::run(&arguments),
         Command::Picture(arguments) => picture::run(&arguments),
         Command::Unchecked(arguments) => unchecked::run(&arguments),

@@ -37,6 +37,8 @@ const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[
     ("bench", "connect", Suggestion::Words(POSITIONAL)),
     ("bench", "threads", Suggestion::Option("--client-threads")),
     ("bench", "time", Suggestion::Option("--duration")),
+    ("healthcheck", "timeout", Suggestion::Words("the limit is 2 s in total")),
+    ("healthcheck", "url", Suggestion::Words(POSITIONAL)),
     ("bench", "json", Suggestion::Words("JSON is --format json")),
 ];
 

@@ -96,7 +96,17 @@ impl Stream {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn connect_unix(path: impl AsRef<Path>) -> io::Result<Stream> {
-        connect::unix(&unix_path(path.as_ref())?)
+        connect::unix(&unix_path(path.as_ref())?, None)
+    }
+
+    /// [`connect_unix`](Stream::connect_unix) with a timeout.
+    ///
+    /// # Errors
+    /// `TimedOut`: the listener's queue is full. Otherwise see [`connect_unix`](Stream::connect_unix).
+    #[track_caller]
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn connect_unix_timeout(path: &Path, timeout: Duration) -> io::Result<Stream> {
+        connect::unix(&unix_path(path)?, Some(timeout))
     }
 
     /// Connects to an address of either family, such as a listener's own (`connect(2)`).
@@ -107,8 +117,10 @@ impl Stream {
     pub fn connect_to(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Inet(address) => connect::inet(address, None),
-            Address::Path(path) => connect::unix(&unix_path(path)?),
-            Address::Abstract(name) => connect::unix(&SocketAddrUnix::new_abstract_name(name)?),
+            Address::Path(path) => connect::unix(&unix_path(path)?, None),
+            Address::Abstract(name) => {
+                connect::unix(&SocketAddrUnix::new_abstract_name(name)?, None)
+            }
             Address::Unnamed => {
                 let text = "a socket without a name cannot be connected to";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, text))

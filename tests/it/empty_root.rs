@@ -121,6 +121,8 @@ fn clients_and_loads_in_an_empty_root_work_or_name_what_is_missing() {
     let client = root.echown(&["client", "--workers", "1", "--count", "1", &address]).output();
     let client = client.unwrap();
     assert_eq!(client.status.code(), Some(0), "{client:?}");
+    let check = root.echown(&["healthcheck", &address]).output().unwrap();
+    assert_eq!((check.status.code(), check.stderr), (Some(0), Vec::new()));
     let load = ["bench", &address, "--duration", "200ms", "--warmup", "0s"];
     let load = root.echown(&load).output().unwrap();
     assert_eq!(load.status.code(), Some(0), "{load:?}");

@@ -19,6 +19,7 @@ mod ends;
 mod examples;
 mod faults;
 mod formats;
+mod healthcheck;
 mod help;
 mod hostile;
 mod learn;

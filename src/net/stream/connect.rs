@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use echown_fd::kind;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -70,13 +70,16 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
 
 /// Connects to a Unix socket: `socket(2)`, own, `connect(2)`.
 #[track_caller]
-pub(super) fn unix(address: &SocketAddrUnix) -> io::Result<Stream> {
+pub(super) fn unix(address: &SocketAddrUnix, timeout: Option<Duration>) -> io::Result<Stream> {
     let flags = SocketFlags::empty();
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, flags, kind::UNIX_STREAM)?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
+    let mut deadline = Deadline::after(timeout);
+    let is_over = |left: Option<Timespec>| left.is_some_and(|left| left == Timespec::default());
     let syscalls = Syscalls::of(stream.handle());
     stream.handle().call(|fd| match syscalls.connect_unix(fd, address) {
+        Err(Errno::AGAIN) if is_over(deadline.left()) => Err(Errno::TIMEDOUT),
         // The slice has passed. `call` checks whether the task was cancelled, and repeats an
         // interrupted call.
         Err(Errno::AGAIN) => Err(Errno::INTR),
