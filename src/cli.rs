@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod client;
+mod environment;
 mod explain;
 mod healthcheck;
 mod inherited;
@@ -66,12 +67,12 @@ pub fn main() -> ExitCode {
     crate::signals::prepare();
     crate::sys::memory::save_address_space();
     panic::install_hook();
-    let arguments: Arguments = match parse::arguments() {
+    let (arguments, variables): (Arguments, _) = match parse::arguments() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
     match arguments.command {
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments.with_variables(variables)),
         Command::Client(arguments) => client::run(&arguments),
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),

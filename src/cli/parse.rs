@@ -3,6 +3,7 @@
 //! An error message has the same prefix as every other message of this program and names what is expected;
 //! for an option that other programs use, it names the equivalent one of this program.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -11,6 +12,8 @@ use clap::builder::{StyledStr, UnknownArgumentValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Parser};
 use echown_fd::escape;
+
+use super::{EXIT_USAGE, environment};
 
 /// Options of other programs: the subcommand, the option, and the equivalent here.
 const FOREIGN_OPTIONS: &[(&str, &str, Suggestion)] = &[
@@ -51,20 +54,27 @@ enum Suggestion {
     Words(&'static str),
 }
 
-/// Parses the process's arguments.
+/// Parses the process's arguments and the variables that set options. Returns the variables in use, too.
 ///
 /// # Errors
 /// The exit code, after the error message or the help has been written.
-pub(super) fn arguments<A: Parser>() -> Result<A, ExitCode> {
+pub(super) fn arguments<A: Parser>() -> Result<(A, Vec<String>), ExitCode> {
     let command = take_negative_numbers(A::command());
     let command = FOREIGN_OPTIONS.iter().fold(command, with_foreign_option);
     // Without a colour the prefix is plain text, which can be replaced.
     let styles = Styles::styled().error(Style::new());
-    let mut command = command.styles(styles);
-    let parsed = command
-        .try_get_matches_from_mut(std::env::args_os())
-        .and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| print_error(&escape_values(error.format(&mut command))))
+    let plain = command.styles(styles);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let with_variables = environment::add_variables(plain.clone(), &arguments);
+    let mut command = with_variables.map_err(|message| super::fail(message, EXIT_USAGE))?;
+    let parsed = command.try_get_matches_from_mut(&arguments).and_then(|mut matches| {
+        let variables = environment::effective(&command, &matches);
+        Ok((A::from_arg_matches_mut(&mut matches)?, variables))
+    });
+    parsed.map_err(|mut error| {
+        let note = environment::explain(&mut error, plain, &command, &arguments);
+        print_error(&escape_values(error.format(&mut command)), note.as_deref())
+    })
 }
 
 /// Adds an option that is always an error, with a hint.
@@ -109,13 +119,15 @@ fn escape_values(mut error: clap::Error) -> clap::Error {
 }
 
 /// Writes an error to standard error, or the help to standard output.
-fn print_error(error: &clap::Error) -> ExitCode {
+fn print_error(error: &clap::Error, note: Option<&str>) -> ExitCode {
     if !error.use_stderr() {
         return super::exit_code_of_print(error.print().and_then(|()| std::io::stdout().flush()));
     }
     let text = error.render().ansi().to_string();
-    let text = text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));
+    let mut text =
+        text.strip_prefix("error: ").map_or(text.clone(), |text| format!("echown: {text}"));
+    text.extend(note.iter().flat_map(|note| [note, "\n"]));
     // If standard error cannot be written to, there is no other place for the message.
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
-    ExitCode::from(super::EXIT_USAGE)
+    ExitCode::from(EXIT_USAGE)
 }

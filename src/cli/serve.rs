@@ -15,6 +15,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::chaos::ChaosArguments;
+use super::environment;
 use super::inherited::declare_inherited;
 use super::log;
 use super::log_arguments::LogArguments;
@@ -89,12 +90,16 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     log: LogArguments,
+
+    /// The environment variables that set options.
+    #[arg(skip)]
+    variables: Vec<String>,
 }
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let (known, reporting) = match arguments.prepare() {
         Ok((known, reporting)) => (known, Arc::new(reporting)),
-        Err(message) => return fail(message, EXIT_USAGE),
+        Err(message) => return fail(message + &arguments.note_of_variables(), EXIT_USAGE),
     };
     let checker = &arguments.checker;
     let may_abort = [checker.on_leak, checker.on_violation].contains(&Policy::Abort);
@@ -160,6 +165,18 @@ fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
 }
 
 impl ServeArguments {
+    pub(super) fn with_variables(self, variables: Vec<String>) -> ServeArguments {
+        ServeArguments { variables, ..self }
+    }
+
+    /// Says which options of an error's message the environment sets.
+    fn note_of_variables(&self) -> String {
+        match &self.variables[..] {
+            [] => String::new(),
+            variables => format!("\n{}", environment::note(variables)),
+        }
+    }
+
     /// Checks the options that depend on each other, and reads the suppressions and the baseline.
     ///
     /// # Errors

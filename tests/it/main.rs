@@ -16,6 +16,7 @@ mod documents;
 mod draining;
 mod empty_root;
 mod ends;
+mod environment;
 mod examples;
 mod faults;
 mod formats;

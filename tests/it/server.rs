@@ -1,6 +1,7 @@
 //! A server under test: started on a free port, stopped when dropped.
 
 use crate::common::{poll, wait_until};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,7 +31,7 @@ impl Server {
 
     /// Starts a prepared command and waits until it listens on `addresses` addresses.
     pub fn run(command: &mut Command, listeners: usize) -> Server {
-        let mut child = command
+        let mut child = without_variables(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -330,11 +331,25 @@ pub fn as_in_a_terminal(program: &str) -> Command {
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
     let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask in hexadecimal");
+    let mut command;
     if ignored & OF_A_TERMINAL == 0 {
-        return Command::new(program);
+        command = Command::new(program);
+    } else {
+        command = Command::new("env");
+        command.args(["--default-signal=INT,QUIT,HUP", program]);
     }
-    let mut command = Command::new("env");
-    command.args(["--default-signal=INT,QUIT,HUP", program]);
+    without_variables(&mut command);
+    command
+}
+
+/// Removes the variables that set options of `echown serve`, except those that a test has set itself.
+pub fn without_variables(command: &mut Command) -> &mut Command {
+    let own: Vec<OsString> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ECHOWN_SERVE_") && !own.contains(&name) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::server::{Server, echown, exchange, never_reads};
+use super::server::{Server, echown, exchange, never_reads, without_variables};
 use crate::common::{require_tool, wait_until};
 
 /// A command in front of `echown` that changes inherited state, such as `env --block-signal=TERM`.
@@ -22,6 +22,7 @@ fn after_env(option: &str, arguments: &[&str]) -> Option<Command> {
     // First as in a terminal: the test runner may have been started with signals ignored.
     command.args(["--default-signal=INT,QUIT,HUP,TERM,PIPE", "env", option]);
     command.arg(env!("CARGO_BIN_EXE_echown")).args(arguments);
+    without_variables(&mut command);
     Some(command)
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::reports::{Folder, text};
-use super::server::{DEADLINE, echown};
+use super::server::{DEADLINE, echown, without_variables};
 use crate::common::{stall, wait_for, wait_until};
 
 /// Longer than the time in which a repeated signal counts as one, and shorter than the timeout of
@@ -32,7 +32,7 @@ impl StalledProgram {
     fn start(command: &mut Command) -> StalledProgram {
         let (reader, writer) = std::io::pipe().unwrap();
         let full = Some(writer.try_clone().unwrap());
-        let child = command.stdin(Stdio::null()).stderr(writer).spawn().unwrap();
+        let child = without_variables(command).stdin(Stdio::null()).stderr(writer).spawn().unwrap();
         // The parent's copies of the writing end are in the command.
         command.stderr(Stdio::null()).stdout(Stdio::null());
         StalledProgram { child, errors: reader, full }

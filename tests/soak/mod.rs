@@ -232,6 +232,11 @@ fn start(settings: &Settings, summary: &Path) -> (Child, SocketAddr) {
     let mut command = Command::new(&settings.program);
     // Backtraces of panics would load all symbols into memory.
     command.env("RUST_BACKTRACE", "0");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ECHOWN_SERVE_") {
+            command.env_remove(name);
+        }
+    }
     command.args(["serve", "--listen", "127.0.0.1:0", "--max-connections", "256"]);
     command.args(["--write-timeout", "2s", "--idle-timeout", "20s", "--log-level", "error"]);
     // Files, so that SIGHUP has something to reopen.

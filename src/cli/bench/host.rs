@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use echown_bench::Host;
 
+use crate::cli::environment;
 use crate::ownership::Registry;
 use crate::sys::child;
 
@@ -27,5 +28,9 @@ impl Host for RegistryHost {
 
     fn before_spawn(&self, command: &mut Command) {
         child::kill_with_this_process(command);
+        // Servers are measured with the options of their command only.
+        for variable in environment::given() {
+            command.env_remove(variable);
+        }
     }
 }

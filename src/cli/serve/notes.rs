@@ -6,6 +6,15 @@ Durations:
   A number with a unit: 500ms, 5s, 1h30m. 0 means no wait, as in
   --drain-timeout 0s; a timeout for clients must be greater than 0.
 
+Environment:
+  ECHOWN_SERVE_ and the name of an option in capitals, with `_` for `-`, sets
+  that option: ECHOWN_SERVE_MAX_PER_IP=8 is --max-per-ip 8. The command line
+  wins. Values of a repeatable option are separated by commas, as in
+  ECHOWN_SERVE_LISTEN=127.0.0.1:3000,unix:/run/echo. An option without a value
+  is set by `true`, and not by `false`. An empty variable counts as not set. An
+  unknown variable that begins with ECHOWN_SERVE_ is an error. The log says
+  which variables are in use. Servers that `echown bench` starts ignore them.
+
 Signals:
   SIGINT, SIGTERM  drain: accept queued connections, finish open ones, exit;
                    a second signal stops at once (the same signal from the

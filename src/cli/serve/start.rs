@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::super::environment;
 use super::super::output::{Output, documents};
 use super::super::record::Recorder;
 use super::super::reports::Reporting;
@@ -56,6 +57,9 @@ pub(super) fn serve(
     // From here on the server starts, so an old recording may be replaced.
     *recorder = arguments.record.start(registry)?;
     output.begin()?;
+    if !arguments.variables.is_empty() {
+        tracing::info!("{}", environment::note(&arguments.variables));
+    }
     arguments.limits.log_lowered(arguments.style, &server);
     if let Some(lost) = echown_limits::without_proc() {
         tracing::warn!("{lost}");
