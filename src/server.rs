@@ -22,7 +22,6 @@ mod reserve;
 mod summary;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -40,7 +39,7 @@ use bind::BoundAddress;
 pub(crate) use capacity::Reserved;
 pub(crate) use end_counts::ConnectionCounts;
 pub use error::ServerError;
-use limiter::{ConnectionLimiter, LimitSource};
+use limiter::{ClientNetwork, ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
 
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
@@ -58,7 +57,7 @@ pub struct ServerSettings {
     /// counted, so that its client gets an error instead of waiting in the backlog. The server lowers
     /// this to what the process limits allow: [`Server::max_connections`].
     pub max_connections: usize,
-    /// Connections served at a time per IP address.
+    /// Connections served at a time per client: per IPv4 address, or per /64 of IPv6.
     pub max_per_ip: Option<NonZeroUsize>,
     /// Close a connection after this long without input.
     pub idle_timeout: Option<Duration>,
@@ -68,7 +67,8 @@ pub struct ServerSettings {
     pub keep_alive: Option<KeepAlive>,
     /// How long connections may continue after the command to drain before they are cancelled.
     pub drain_timeout: Duration,
-    /// Length of the kernel's queue of connections that are not accepted yet.
+    /// Length of the kernel's queue of connections that are not accepted yet. The kernel lowers it to
+    /// `net.core.somaxconn`.
     pub backlog: u32,
     /// Acceptors per address, each with its own socket, queue and orphans.
     pub acceptors: NonZeroUsize,
@@ -514,7 +514,7 @@ fn after(moment: Instant, duration: Duration) -> Instant {
     moment.checked_add(duration).unwrap_or(moment + YEAR)
 }
 
-/// The IP address that the per-client limit applies to; `None` for Unix sockets, which have none.
-fn ip_of(peer: &crate::net::Address) -> Option<IpAddr> {
-    peer.inet().map(|address| address.ip().to_canonical())
+/// What the limit per client applies to; `None` for Unix sockets, which have no address.
+fn client_of(peer: &crate::net::Address) -> Option<ClientNetwork> {
+    peer.inet().map(|address| ClientNetwork::of(address.ip()))
 }

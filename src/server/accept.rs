@@ -13,7 +13,7 @@ use echown_fd::escape;
 use super::bind::AcceptorResources;
 use super::end_counts::{EndCounter, count};
 use super::limiter::{ConnectionLimiter, Permit};
-use super::{ControlHandle, ServerSettings, after, drain, ip_of};
+use super::{ControlHandle, ServerSettings, after, client_of, drain};
 use crate::echo::{EndReason, Handler, SharedHandler};
 use crate::net::{AcceptBackoff, AdaptiveSpin, Address, Stream, is_exhaustion};
 use crate::ownership::{Error, ErrorKind, Give, Resource, TaskError, TaskLabel};
@@ -133,7 +133,7 @@ impl Acceptor {
         peer: &Address,
         refusal_log: &RateLimited,
     ) -> Result<(), String> {
-        let permit = match self.limiter.acquire(ip_of(peer)) {
+        let permit = match self.limiter.acquire(client_of(peer)) {
             Ok(permit) => permit,
             Err(reached) => {
                 self.handler.connection_refused(peer);

@@ -4,7 +4,7 @@ use crate::report::Plural;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,9 +26,37 @@ pub(super) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct LimiterState {
     all: usize,
-    /// Used only with a limit per address. Contains no address without a connection, so it has at most
+    /// Used only with a limit per client. Contains no client without a connection, so it has at most
     /// `all` entries.
-    by_ip: HashMap<IpAddr, usize>,
+    by_client: HashMap<ClientNetwork, usize>,
+}
+
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 address, because that is what a
+/// single customer gets. A limit for each address of it would be no limit.
+///
+/// # Limits
+/// All link-local addresses of a network are in one /64, and so count as one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientNetwork(IpAddr);
+
+impl ClientNetwork {
+    /// The network of a client. An IPv4 address that is mapped into IPv6 counts as itself.
+    pub(super) fn of(ip: IpAddr) -> ClientNetwork {
+        const HOST: u128 = u64::MAX as u128;
+        ClientNetwork(match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !HOST).into(),
+        })
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => write!(f, "{ip}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
 }
 
 /// Totals over all connections.
@@ -44,7 +72,7 @@ pub(super) struct Counters {
 #[derive(Debug)]
 pub(super) struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    ip: Option<IpAddr>,
+    client: Option<ClientNetwork>,
 }
 
 /// The source of the total limit.
@@ -61,8 +89,8 @@ pub(super) enum LimitSource {
 pub(super) enum LimitReached {
     /// The total limit is reached.
     Total(usize, LimitSource),
-    /// The limit for this address is reached.
-    PerIp(IpAddr, usize),
+    /// The limit for this client is reached.
+    PerIp(ClientNetwork, usize),
 }
 
 /// `1 connection is`, `2 connections are`.
@@ -84,8 +112,8 @@ impl fmt::Display for LimitReached {
                     connections_are(*limit)
                 )
             }
-            LimitReached::PerIp(ip, limit) => {
-                write!(f, "{} served for {ip} (--max-per-ip)", connections_are(*limit))
+            LimitReached::PerIp(client, limit) => {
+                write!(f, "{} served for {client} (--max-per-ip)", connections_are(*limit))
             }
         }
     }
@@ -106,26 +134,26 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Admits a connection, unless a limit is reached. `ip` is the client's, if it has one.
+    /// Admits a connection, unless a limit is reached. A client of a Unix socket has no network.
     pub(super) fn acquire(
         self: &Arc<ConnectionLimiter>,
-        ip: Option<IpAddr>,
+        client: Option<ClientNetwork>,
     ) -> Result<Permit, LimitReached> {
         let mut state = self.state();
         if state.all >= self.limit {
             return Err(LimitReached::Total(self.limit, self.source));
         }
-        let ip = ip.filter(|_| self.per_ip.is_some());
-        if let (Some(ip), Some(limit)) = (ip, self.per_ip) {
-            let of_ip = state.by_ip.entry(ip).or_default();
-            if *of_ip >= limit.get() {
-                return Err(LimitReached::PerIp(ip, limit.get()));
+        let client = client.filter(|_| self.per_ip.is_some());
+        if let (Some(client), Some(limit)) = (client, self.per_ip) {
+            let of_client = state.by_client.entry(client).or_default();
+            if *of_client >= limit.get() {
+                return Err(LimitReached::PerIp(client, limit.get()));
             }
-            *of_ip += 1;
+            *of_client += 1;
         }
         state.all += 1;
         drop(state);
-        Ok(Permit { limiter: Arc::clone(self), ip })
+        Ok(Permit { limiter: Arc::clone(self), client })
     }
 
     /// Returns the counts so far.
@@ -157,12 +185,12 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.limiter.state();
         state.all -= 1;
-        if let Some(ip) = self.ip
-            && let Entry::Occupied(mut of_ip) = state.by_ip.entry(ip)
+        if let Some(client) = self.client
+            && let Entry::Occupied(mut of_client) = state.by_client.entry(client)
         {
-            *of_ip.get_mut() -= 1;
-            if *of_ip.get() == 0 {
-                of_ip.remove();
+            *of_client.get_mut() -= 1;
+            if *of_client.get() == 0 {
+                of_client.remove();
             }
         }
     }
@@ -172,8 +200,8 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    const THERE: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+    const HERE: ClientNetwork = ClientNetwork(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+    const THERE: ClientNetwork = ClientNetwork(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
 
     #[test]
     fn a_released_permit_can_be_acquired_again_and_a_refusal_takes_none() {
@@ -201,6 +229,20 @@ mod tests {
         assert!(limiter.acquire(None).is_ok(), "nor is one without an address");
         drop(two);
         assert!(limiter.acquire(Some(HERE)).is_ok());
-        assert!(limiter.state().by_ip.is_empty());
+        assert!(limiter.state().by_client.is_empty());
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_the_64_of_an_ipv6_address() {
+        let text = |ip: &str| ClientNetwork::of(ip.parse().unwrap()).to_string();
+        assert_eq!(text("192.0.2.1"), "192.0.2.1");
+        assert_eq!(text("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(text("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(text("::1"), "::/64");
+        let network = |ip: &str| ClientNetwork::of(ip.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:ffff:ffff:ffff"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        assert_ne!(network("::ffff:192.0.2.1"), network("::1"), "not by the bits of both");
     }
 }

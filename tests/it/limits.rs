@@ -2,11 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
 
 use super::hostile::as_unprivileged_user;
-use super::server::{Server, exchange, serve};
+use super::server::{Server, as_in_a_terminal, exchange, serve};
 use super::status::events::Viewer;
 use super::status::http::{get, status_of};
+use crate::common::{require_tool, temp_path::TempPath};
 
 #[test]
 fn a_client_above_the_limit_is_closed_immediately_and_counted() {
@@ -175,4 +180,96 @@ fn assert_filled_and_refused(server: &mut Server, fit: usize, reason: &str) {
 /// client wrote first.
 fn is_refused(client: &mut TcpStream) -> bool {
     client.read_to_end(&mut Vec::new()).map_or(true, |bytes| bytes == 0)
+}
+
+#[test]
+fn the_limit_per_client_is_one_for_the_64_of_an_ipv6_address() {
+    // Addresses of two networks, in a network namespace, so that they are free.
+    let prepare = "ip link set lo up && ip -6 addr add 2001:db8::1/64 dev lo nodad \
+                   && ip -6 addr add 2001:db8::2/64 dev lo nodad \
+                   && ip -6 addr add 2001:db8:0:1::1/64 dev lo nodad";
+    let possible = Command::new("unshare").args(["-rn", "sh", "-c", prepare]).output();
+    let possible = possible.is_ok_and(|output| output.status.success());
+    if !require_tool("IPv6 and a network namespace (`unshare -rn ip`)", possible) {
+        return;
+    }
+    let program = env!("CARGO_BIN_EXE_echown");
+    let serve = format!("{prepare} && exec {program} serve --listen [::]:0 --max-per-ip 1");
+    let mut server = as_in_a_terminal("unshare");
+    let mut server = Server::run(server.args(["-rn", "sh", "-c", &serve]), 1);
+    let (pid, port) = (server.pid().to_string(), server.address().port());
+    let load = |sources: [&str; 2]| {
+        let mut bench = Command::new("nsenter");
+        bench.args([
+            "--target",
+            &pid,
+            "--user",
+            "--preserve-credentials",
+            "--net",
+            program,
+            "bench",
+        ]);
+        bench.args([&format!("[2001:db8::1]:{port}"), "--connections", "2", "--warmup", "0s"]);
+        bench.args(["--duration", "100ms", "--source", sources[0], "--source", sources[1]]);
+        bench.output().unwrap()
+    };
+    let output = load(["2001:db8::1", "2001:db8:0:1::1"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let refusal = "was refused: 1 connection is served for ";
+    assert!(!server.lines().iter().any(|line| line.contains(refusal)), "{:#?}", server.seen);
+    load(["2001:db8::1", "2001:db8::2"]);
+    let line = server.wait_for_line(refusal);
+    assert!(line.ends_with("served for 2001:db8::/64 (--max-per-ip)"), "{line}");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_client_by_ipv4_on_an_ipv6_socket_is_limited_by_its_own_address() {
+    let server = Server::start_on(&[":0"], &["--max-per-ip", "1"]);
+    let port = server.address().port();
+    // Mapped into IPv6, both are in the same /64.
+    let mut clients = ["127.0.0.1", "127.0.0.2"].map(|from| {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let from: std::net::SocketAddr = format!("{from}:0").parse().unwrap();
+        rustix::net::bind(&socket, &from).unwrap();
+        let to: std::net::SocketAddr = ([127, 0, 0, 1], port).into();
+        rustix::net::connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    });
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+}
+
+#[test]
+fn the_backlog_is_as_long_as_requested_or_lowered_with_a_warning() {
+    const BACKLOG: usize = 3;
+    let path = TempPath::new("backlog");
+    let mut server = serve(&[&format!("unix:{}", path.display())], &["--backlog", "3"]);
+    let mut server = Server::run(&mut server, 0);
+    server.wait_for_line("listening on ");
+    server.hold();
+    let address = SocketAddrUnix::new(&*path).unwrap();
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let clients: Vec<_> = std::iter::from_fn(|| {
+        let unix = (AddressFamily::UNIX, SocketType::STREAM);
+        let client = rustix::net::socket_with(unix.0, unix.1, flags, None).unwrap();
+        rustix::net::connect(&client, &address).is_ok().then_some(client)
+    })
+    .take(100)
+    .collect();
+    // The kernel lets one more in than the number says.
+    assert_eq!(clients.len(), BACKLOG + 1);
+    server.signal(Signal::CONT);
+    assert_eq!(server.stop().0, Some(0));
+
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let allowed = allowed.trim();
+    let mut server = Server::start(&["--backlog", "4000000000"]);
+    assert_eq!(exchange(server.connect(), b"hello"), b"hello");
+    let expected = format!(
+        "--backlog 4000000000 is lowered to {allowed}: net.core.somaxconn is {allowed}; raise it with"
+    );
+    assert!(server.lines().iter().any(|line| line.contains(&expected)), "{:#?}", server.seen);
 }

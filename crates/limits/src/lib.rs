@@ -46,6 +46,12 @@ pub fn unprivileged_port_min() -> u16 {
     number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(DEFAULT)
 }
 
+/// The longest queue of a listening socket that the kernel allows (`net.core.somaxconn`); it lowers a
+/// longer one. `None` if it is not known.
+pub fn backlog_max() -> Option<u32> {
+    number("/proc/sys/net/core/somaxconn")
+}
+
 /// The number in a file; `None` also for the word "max", which means no limit.
 fn number<T: std::str::FromStr>(file: impl AsRef<std::path::Path>) -> Option<T> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()

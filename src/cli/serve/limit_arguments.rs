@@ -9,7 +9,7 @@ use crate::cli::style::StyleName;
 use crate::cli::units::{at_least_one, duration, timeout};
 use crate::net::KeepAlive;
 use crate::report::Plural;
-use crate::server::{Server, ServerSettings};
+use crate::server::{BACKLOG_DEFAULT, Server, ServerSettings};
 
 /// Options of limits.
 #[derive(Args)]
@@ -21,10 +21,17 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
 
-    /// Maximum number of open connections per client IP address. Off by default: many clients may
-    /// share an address.
+    /// Maximum number of open connections per client: per IPv4 address, or per /64 network of IPv6,
+    /// because a single client usually has all addresses of one. Off by default: many clients may share
+    /// an address.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_per_ip: Option<NonZeroUsize>,
+
+    /// Maximum number of connections that wait to be accepted, per acceptor. The system of a further
+    /// TCP client tries again, after a second at first. The kernel lowers the value to
+    /// `net.core.somaxconn`, and a warning says so. [default: 1024]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    backlog: Option<NonZeroUsize>,
 
     /// Close connections that receive nothing for this long, as in `5m`. Off by default: idle clients
     /// are legitimate.
@@ -66,8 +73,25 @@ impl LimitArguments {
             write_timeout: Some(self.write_timeout.max(TIMEOUT_MIN)),
             keep_alive: (!self.no_keepalive).then_some(KeepAlive::DEFAULT),
             drain_timeout: self.drain_timeout,
+            backlog: self.backlog().unwrap_or(BACKLOG_DEFAULT),
             ..ServerSettings::default()
         }
+    }
+
+    fn backlog(&self) -> Option<u32> {
+        self.backlog.map(|backlog| u32::try_from(backlog.get()).unwrap_or(u32::MAX))
+    }
+
+    /// Says that the kernel lowers `--backlog`, and how to change that. To be read before a sandbox
+    /// hides the setting.
+    pub(super) fn lowered_backlog(&self) -> Option<String> {
+        let (requested, allowed) = (self.backlog()?, echown_limits::backlog_max()?);
+        (requested > allowed).then(|| {
+            format!(
+                "--backlog {requested} is lowered to {allowed}: net.core.somaxconn is {allowed}; raise it \
+                 with `sysctl -w net.core.somaxconn={requested}`"
+            )
+        })
     }
 
     /// Logs that fewer connections fit than requested, and how to change that.

@@ -39,6 +39,7 @@ pub(super) fn serve(
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
     let Addresses { listen, status } = arguments.plan(Vec::new())?;
     let settings = arguments.settings();
+    let lowered_backlog = arguments.limits.lowered_backlog();
     let reserved = arguments.status.reserved();
     let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
         .map_err(|error| error.to_string())?;
@@ -59,6 +60,9 @@ pub(super) fn serve(
     output.begin()?;
     if !arguments.variables.is_empty() {
         tracing::info!("{}", environment::note(&arguments.variables));
+    }
+    if let Some(lowered) = lowered_backlog {
+        tracing::warn!("{lowered}");
     }
     arguments.limits.log_lowered(arguments.style, &server);
     if let Some(lost) = echown_limits::without_proc() {
