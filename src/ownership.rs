@@ -21,8 +21,9 @@
 //!
 //! # Limits
 //!
-//! - Identity tells sockets apart exactly, files and pipes by inode, and epoll, eventfd, timerfd
-//!   and inotify descriptors not at all. Between the comparison and `close(2)` a race remains, in
+//! - Identity tells sockets apart exactly (by inode where the system rejects `SO_COOKIE`, see
+//!   [`Identity`]), files and pipes by inode, and epoll, eventfd, timerfd and inotify descriptors not
+//!   at all. Between the comparison and `close(2)` a race remains, in
 //!   which a descriptor that is closed and replaced outside the registry is not noticed.
 //! - A replaced descriptor is noticed when its number is closed or owned again (at [`Level::Full`], at
 //!   every operation). Until then operations reach the new file.

@@ -230,11 +230,7 @@ impl Record {
     /// What the number refers to now, if that is no longer this resource.
     pub(crate) fn replacement(&self) -> Option<io::Result<Identity>> {
         let RecordedFd { number, identity, .. } = self.descriptor?;
-        let now = match identity {
-            Identity::Socket { .. } => number.identity_as_socket(),
-            _ => number.identity(),
-        };
-        match now {
+        match number.identity_like(identity) {
             Ok(now) if !identity.differs_from(now) => None,
             changed => Some(changed),
         }

@@ -11,6 +11,7 @@ mod chat;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod cookies;
 mod counters;
 mod documents;
 mod draining;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod at_exit;
+mod cookies;
 pub mod fd;
 pub mod inherit_fds;
 pub mod open;

@@ -65,7 +65,7 @@ pub(super) fn serve(
         tracing::warn!("{lowered}");
     }
     arguments.limits.log_lowered(arguments.style, &server);
-    if let Some(lost) = echown_limits::without_proc() {
+    for lost in [echown_limits::without_proc(), echown_fd::fd::without_cookies()].iter().flatten() {
         tracing::warn!("{lost}");
     }
     // All descriptors of the server itself are open now, so a reader of these lines can count them.

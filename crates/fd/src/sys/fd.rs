@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::FileType;
 use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, SocketType, sockopt};
 
+use super::cookies;
+pub use super::cookies::without_cookies;
 use super::unix_address::UnixName;
 pub use crate::identity::Identity;
 use crate::{escape, kind};
@@ -59,32 +61,46 @@ impl Number {
 
     /// The identity of the open file that the number refers to now (`fstat(2)`, `SO_COOKIE`).
     ///
+    /// # Limits
+    /// Where the system rejects `SO_COOKIE`, a socket is identified by its inode
+    /// ([`Identity::SocketInode`]), whose number may be used again after a close; see
+    /// [`without_cookies`].
+    ///
     /// # Errors
     /// `EBADF` if the number is closed.
     pub fn identity(self) -> io::Result<Identity> {
         self.lend(|fd| {
             let stat = rustix::fs::fstat(fd)?;
-            let file = FileType::from_raw_mode(stat.st_mode);
-            let node = (stat.st_dev as u64, stat.st_ino as u64);
-            Ok(match file {
-                FileType::Socket => return socket_identity(fd),
-                FileType::Unknown => Identity::Anonymous,
-                _ => Identity::Node { device: node.0, inode: node.1 },
-            })
+            let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+            match if is_socket { cookies::cookie(fd)? } else { None } {
+                Some(cookie) => Ok(Identity::Socket { cookie }),
+                None => Ok(by_inode(&stat)),
+            }
         })
     }
 
-    /// The identity of a number that was registered as a socket. Takes one system call, while
-    /// [`identity`](Number::identity) takes two.
+    /// The identity of a number that is probably a socket. Takes one system call, while
+    /// [`identity`](Number::identity) of a socket takes two.
     ///
     /// # Errors
     /// `EBADF` if the number is closed.
     pub fn identity_as_socket(self) -> io::Result<Identity> {
-        match self.lend(socket_identity) {
-            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BADF.raw_os_error()) => {
-                self.identity()
-            }
-            result => result,
+        self.lend(|fd| match cookies::cookie(fd)? {
+            Some(cookie) => Ok(Identity::Socket { cookie }),
+            None => Ok(by_inode(&rustix::fs::fstat(fd)?)),
+        })
+    }
+
+    /// The identity to compare with one that was taken earlier: of the same kind, if the number still
+    /// refers to the same file.
+    ///
+    /// # Errors
+    /// `EBADF` if the number is closed.
+    pub fn identity_like(self, earlier: Identity) -> io::Result<Identity> {
+        match earlier {
+            Identity::Socket { .. } => self.identity_as_socket(),
+            Identity::SocketInode { .. } => self.lend(|fd| Ok(by_inode(&rustix::fs::fstat(fd)?))),
+            _ => self.identity(),
         }
     }
 
@@ -204,11 +220,20 @@ pub struct FdAddresses {
     pub path: Option<String>,
 }
 
-fn socket_identity(fd: BorrowedFd<'_>) -> io::Result<Identity> {
-    #[cfg(target_os = "linux")]
-    return Ok(Identity::Socket { cookie: sockopt::socket_cookie(fd)? });
-    #[cfg(not(target_os = "linux"))]
-    return rustix::fs::fstat(fd).map(|_| Identity::Anonymous).map_err(Into::into);
+/// The identity without a cookie.
+fn by_inode(stat: &rustix::fs::Stat) -> Identity {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the types of the fields differ from system to system"
+    )]
+    let (device, inode) = (stat.st_dev as u64, stat.st_ino as u64);
+    match FileType::from_raw_mode(stat.st_mode) {
+        // Systems other than Linux number only some kinds of sockets.
+        FileType::Socket if inode == 0 => Identity::Anonymous,
+        FileType::Socket => Identity::SocketInode { device, inode },
+        FileType::Unknown => Identity::Anonymous,
+        _ => Identity::Node { device, inode },
+    }
 }
 
 fn socket_kind(fd: BorrowedFd<'_>) -> &'static str {

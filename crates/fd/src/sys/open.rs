@@ -15,12 +15,20 @@ use super::rare_socket;
 ///
 /// Two of them are equal if they cannot be distinguished: the same number and the same socket or
 /// inode, or for a shared anonymous inode, the same kind (and for an eventfd, the same id).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FdIdentity {
     /// The number.
     pub number: RawFd,
     identity: Identity,
     anonymous: Option<String>,
+}
+
+impl PartialEq for FdIdentity {
+    fn eq(&self, other: &FdIdentity) -> bool {
+        self.number == other.number
+            && !self.identity.differs_from(other.identity)
+            && self.anonymous == other.anonymous
+    }
 }
 
 /// The identities of all open descriptors, in ascending order of numbers.
@@ -51,7 +59,8 @@ impl FdIdentity {
     /// them, to the same open file description.
     pub fn shares_with(&self, other: &FdIdentity) -> bool {
         match (self.identity, other.identity) {
-            (Identity::Socket { .. }, _) | (_, Identity::Socket { .. }) => {
+            (Identity::Socket { .. }, Identity::Socket { .. })
+            | (Identity::SocketInode { .. }, Identity::SocketInode { .. }) => {
                 self.identity == other.identity
             }
             _ => is_same_open_file(self.number, other.number),
