@@ -3,6 +3,7 @@
 mod compare;
 mod host;
 mod mix;
+mod results;
 
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
@@ -31,6 +32,7 @@ use crate::echo::Signal;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
 use crate::signals::{SignalHandler, Signals};
+use results::{ResultArguments, Results};
 
 /// Bytes of a frame for its sender and number.
 const FRAME_MIN: usize = 16;
@@ -79,7 +81,7 @@ pub(super) struct BenchArguments {
     pid: Option<i32>,
 
     #[command(flatten)]
-    format_args: FormatArgs,
+    results: ResultArguments,
 
     /// Plot latency by percentile to this file, as SVG. The file is checked at the start.
     #[arg(long, value_name = "FILE")]
@@ -155,14 +157,6 @@ struct LoadArgs {
     /// Run servers that `bench` starts on these processors only.
     #[arg(long, value_name = "CPUS", value_delimiter = ',', value_parser = processor)]
     pin_server: Vec<usize>,
-}
-
-/// The output format.
-#[derive(Args)]
-struct FormatArgs {
-    /// Text for people, or one JSON object per line for programs.
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -281,9 +275,17 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
         Err(message) => fail(&message, 1),
         Ok(()) => match &arguments.command {
             Some(BenchCommand::Compare(arguments)) => {
-                with_signals(&registry, &output, |stop| compare::run(arguments, &registry, stop))
+                let results = arguments.results.open([]);
+                with_signals(&registry, &output, results, |stop, results| {
+                    compare::run(arguments, &registry, stop, results)
+                })
             }
-            None => with_signals(&registry, &output, |stop| bench(arguments, &registry, stop)),
+            None => {
+                let results = arguments.results.open([("--plot", arguments.plot.as_deref())]);
+                with_signals(&registry, &output, results, |stop, results| {
+                    bench(arguments, &registry, stop, results)
+                })
+            }
         },
     };
     let writers = output.close();
@@ -309,8 +311,13 @@ impl<E: std::error::Error> From<E> for BenchError {
 fn with_signals(
     registry: &Registry,
     output: &Arc<Output>,
-    what: impl FnOnce(&LoadStopHandle) -> Result<ExitCode, BenchError>,
+    results: Result<Results<'_>, BenchError>,
+    what: impl FnOnce(&LoadStopHandle, &mut Results<'_>) -> Result<ExitCode, BenchError>,
 ) -> ExitCode {
+    let mut results = match results {
+        Ok(results) => results,
+        Err(error) => return fail_by(&error),
+    };
     echown_bench::raise_descriptors();
     let stop = LoadStopHandle::default();
     let handler = BenchSignals { stop: stop.clone(), output: Arc::clone(output) };
@@ -318,12 +325,18 @@ fn with_signals(
         Ok(signals) => signals,
         Err(error) => return fail(&format!("failed to install signal handlers: {error}"), 1),
     };
-    let done = what(&stop);
+    let done = what(&stop, &mut results);
+    // Also after a failure: results may have come before it.
+    let written = results.finish();
     signals.stop();
-    match done {
-        Ok(code) => code,
-        Err(BenchError::Usage(message)) => fail(&message, EXIT_USAGE),
-        Err(BenchError::Otherwise(message)) => fail(&message, 1),
+    let done = done.and_then(|code| written.map(|()| code));
+    done.unwrap_or_else(|error| fail_by(&error))
+}
+
+fn fail_by(error: &BenchError) -> ExitCode {
+    match error {
+        BenchError::Usage(message) => fail(message, EXIT_USAGE),
+        BenchError::Otherwise(message) => fail(message, 1),
     }
 }
 
@@ -367,6 +380,7 @@ fn bench(
     arguments: &BenchArguments,
     registry: &Registry,
     stop: &LoadStopHandle,
+    results: &mut Results<'_>,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let mut plan = LoadPlan::default();
@@ -384,14 +398,14 @@ fn bench(
             return Err(BenchError::Usage(text.into()));
         }
         if !load_args.is_customized() {
-            return mix::run(arguments, registry, processors, stop);
+            return mix::run(arguments, registry, processors, stop, results);
         }
         let most = connections_max(&plan);
         let server = own_server(load_args.style, most, &plan)?;
         let host = host::of(registry);
         let result = server.bench(&host, &plan, processors, stop, |what| line.show(what))?;
         line.clear();
-        return print_results(arguments, stop, &[("echown".into(), result)]);
+        return print_result(arguments, stop, results, ("echown".into(), result));
     };
     if !load_args.pin_server.is_empty() {
         let text =
@@ -405,7 +419,7 @@ fn bench(
         line.show(what);
     })?;
     line.clear();
-    print_results(arguments, stop, &[(endpoint.to_string(), result)])
+    print_result(arguments, stop, results, (endpoint.to_string(), result))
 }
 
 /// Looks a name up. Of several addresses the first one is used.
@@ -466,23 +480,21 @@ fn own(program: &Path, name: &str, options: &str) -> io::Result<ServerCommand> {
     })
 }
 
-/// Prints to standard output. Waits for a slow reader until the run is stopped.
-fn show(text: &str, stop: &LoadStopHandle) -> io::Result<()> {
-    stderr_line::write_stdout(text.as_bytes(), || stop.is_stopped())
-}
-
-fn print_results(
+fn print_result(
     arguments: &BenchArguments,
     stop: &LoadStopHandle,
-    results: &[(String, LoadResult)],
+    results: &mut Results<'_>,
+    result: (String, LoadResult),
 ) -> Result<ExitCode, BenchError> {
-    for (_, result) in results {
-        match arguments.format_args.format {
-            OutputFormat::Text => show(&result.to_string(), stop)?,
-            OutputFormat::Json => show(&(result.to_json() + "\n"), stop)?,
-        }
+    results.show(&format_result(results.format, &result.1), stop)?;
+    finish(arguments, &[result])
+}
+
+fn format_result(format: OutputFormat, result: &LoadResult) -> String {
+    match format {
+        OutputFormat::Text => result.to_string(),
+        OutputFormat::Json => result.to_json() + "\n",
     }
-    finish(arguments, results)
 }
 
 /// Draws the plot, and reports failures.

@@ -16,6 +16,7 @@ use crate::common::reserved::Reserved;
 use crate::common::{poll, stall, wait_for, wait_until};
 
 mod compare;
+mod file;
 mod rate;
 mod verdicts;
 

@@ -11,7 +11,8 @@ use echown_bench::loads::{self, Metric, NamedLoad};
 use echown_bench::{LoadPlan, LoadStopHandle, ServerCommand};
 use echown_fd::escape;
 
-use super::{BenchError, LoadArgs, StatusLine, connections_max, host, limits, own, show};
+use super::results::{ResultArguments, Results};
+use super::{BenchError, LoadArgs, StatusLine, connections_max, host, limits, own};
 use crate::cli::log_arguments::OutputFormat;
 use crate::cli::stderr_line::stderr_line;
 use crate::cli::style::StyleName;
@@ -56,7 +57,7 @@ pub(super) struct CompareArguments {
     load_args: LoadArgs,
 
     #[command(flatten)]
-    format_args: super::FormatArgs,
+    pub(super) results: ResultArguments,
 }
 
 fn load_names() -> PossibleValuesParser {
@@ -67,6 +68,7 @@ pub(super) fn run(
     arguments: &CompareArguments,
     registry: &Registry,
     stop: &LoadStopHandle,
+    results: &mut Results<'_>,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let loads = selected_loads(arguments)?;
@@ -82,10 +84,11 @@ pub(super) fn run(
         let comparison = compare(&host, &load, &servers, &settings, stop, |what| line.show(what))?;
         line.clear();
         let Some(comparison) = comparison else { break };
-        match arguments.format_args.format {
-            OutputFormat::Text => show(&format!("{comparison}\n"), stop)?,
-            OutputFormat::Json => show(&(comparison.to_json() + "\n"), stop)?,
-        }
+        let text = match results.format {
+            OutputFormat::Text => comparison.to_string(),
+            OutputFormat::Json => comparison.to_json(),
+        };
+        results.show(&(text + "\n"), stop)?;
         for failure in comparison.servers.iter().filter_map(ServerComparison::failure) {
             stderr_line(format_args!("echown: {failure} (load `{}`)", load.name));
             code = ExitCode::FAILURE;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use echown_bench::loads::{self, Metric};
 use echown_bench::{LoadPlan, LoadResult, LoadStopHandle, Verified};
 
-use super::{BenchArguments, BenchError, StatusLine, finish, host, own_server, show};
+use super::results::Results;
+use super::{BenchArguments, BenchError, StatusLine, finish, format_result, host, own_server};
 use crate::cli::log_arguments::OutputFormat;
 use crate::cli::style::StyleName;
 use crate::ownership::Registry;
@@ -19,6 +20,7 @@ pub(super) fn run(
     registry: &Registry,
     processors: Option<&[usize]>,
     stop: &LoadStopHandle,
+    results: &mut Results<'_>,
 ) -> Result<ExitCode, BenchError> {
     let load_args = &arguments.load_args;
     let server = own_server(StyleName::Echo, CONNECTIONS_MAX, &LoadPlan::default())?;
@@ -40,17 +42,14 @@ pub(super) fn run(
             break;
         }
         let result = result?;
-        match arguments.format_args.format {
-            OutputFormat::Text => show(&result.to_string(), stop)?,
-            OutputFormat::Json => show(&(result.to_json() + "\n"), stop)?,
-        }
+        results.show(&format_result(results.format, &result), stop)?;
         done.push((load.metric, (load.name.to_owned(), result)));
     }
-    if arguments.format_args.format == OutputFormat::Text {
-        show(&format!("\n{}\n", summary(&done)), stop)?;
+    if results.format == OutputFormat::Text {
+        results.show(&format!("\n{}\n", summary(&done)), stop)?;
     }
-    let results: Vec<(String, LoadResult)> = done.into_iter().map(|(_, named)| named).collect();
-    finish(arguments, &results)
+    let named: Vec<(String, LoadResult)> = done.into_iter().map(|(_, named)| named).collect();
+    finish(arguments, &named)
 }
 
 /// The main figures, in sentences.
