@@ -76,6 +76,8 @@ mod stage;
 mod status;
 mod sync;
 mod sys;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod systemd;
 
 pub use check::{Check, check};
 pub use echown_events as events;

@@ -314,17 +314,21 @@ impl Server {
     /// The handler failed to start, and nothing was accepted; or an acceptor failed to start, and the
     /// others were drained.
     pub fn serve(self) -> Result<ServerSummary, ServerError> {
-        self.serve_then(|| ())
+        self.serve_between(|| (), || ())
     }
 
-    /// [`serve`](Server::serve), and runs `at_end` after the last connection has ended and before
-    /// the handler closes, to stop tasks that may still call the handler.
+    /// [`serve`](Server::serve), and runs `at_start` when all acceptors run, and `at_end` after the last
+    /// connection has ended and before the handler closes, to stop tasks that may still call the handler.
     ///
     /// # Errors
     /// See [`serve`](Server::serve); `at_end` runs in every case.
-    pub(crate) fn serve_then(self, at_end: impl FnOnce()) -> Result<ServerSummary, ServerError> {
+    pub(crate) fn serve_between(
+        self,
+        at_start: impl FnOnce(),
+        at_end: impl FnOnce(),
+    ) -> Result<ServerSummary, ServerError> {
         let handler = Arc::clone(&self.handler);
-        let served = self.run();
+        let served = self.run(at_start);
         at_end();
         if served.as_ref().is_ok_and(|summary| summary.stuck.is_empty()) {
             handler.close();
@@ -332,7 +336,7 @@ impl Server {
         served
     }
 
-    fn run(self) -> Result<ServerSummary, ServerError> {
+    fn run(self, at_start: impl FnOnce()) -> Result<ServerSummary, ServerError> {
         let addresses = self.addresses().map(str::to_owned).collect();
         let context = ServerContext {
             memory: self.capacity.shares.pooled,
@@ -377,8 +381,9 @@ impl Server {
             // Faults start here: the server's own resources are open. A failed start is the caller's error.
             injector.begin();
         }
-        if failed.is_some() {
-            self.control.send(Control::Drain);
+        match failed {
+            Some(_) => self.control.send(Control::Drain),
+            None => at_start(),
         }
         let event_loop = EventLoop {
             registry: self.registry.clone(),

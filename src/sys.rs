@@ -8,6 +8,8 @@
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod child;
 pub(crate) mod close;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) mod environment;
 pub(crate) mod fork;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod loom_probe;

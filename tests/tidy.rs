@@ -43,6 +43,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("echo", 4),
     ("client", 4),
     ("bind", 4),
+    ("systemd", 4),
     ("check", 4),
     ("harness", 4),
     ("server", 5),

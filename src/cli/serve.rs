@@ -4,6 +4,8 @@ mod addresses;
 mod check_arguments;
 mod limit_arguments;
 mod notes;
+#[cfg_attr(not(target_os = "linux"), path = "serve/no_service_manager.rs")]
+mod service_manager;
 mod signals;
 mod start;
 

@@ -22,6 +22,17 @@ pub(crate) struct Reserved {
     pub(crate) threads: usize,
 }
 
+impl std::ops::Add for Reserved {
+    type Output = Reserved;
+
+    fn add(self, other: Reserved) -> Reserved {
+        Reserved {
+            descriptors: self.descriptors + other.descriptors,
+            threads: self.threads + other.threads,
+        }
+    }
+}
+
 /// The requirements of a handler's connections.
 pub(super) fn requirements(
     acceptors: usize,

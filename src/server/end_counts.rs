@@ -122,6 +122,15 @@ pub(crate) struct ConnectionCounts {
     pub ends: EndCounts,
 }
 
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+impl ConnectionCounts {
+    /// Connections that were closed at once because of a limit.
+    #[must_use]
+    pub(crate) fn refused(&self) -> u64 {
+        self.ends.get(EndReason::Refused)
+    }
+}
+
 #[cfg(feature = "json")]
 impl ConnectionCounts {
     /// One line of JSON.

@@ -46,6 +46,8 @@ mod staged_client;
 mod stalled;
 mod status;
 mod style_pages;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod untrusted;
 
 /// A trace file that no other test uses.

@@ -323,9 +323,18 @@ pub fn echown() -> Command {
     as_in_a_terminal(env!("CARGO_BIN_EXE_echown"))
 }
 
-/// A program that inherits the signal dispositions of a terminal. Tests may run in the background
-/// of a script or under `nohup`, where some signals are ignored, and would stay so.
+/// A program that inherits the signal dispositions and the environment of a terminal. Tests may run in
+/// the background of a script or under `nohup`, where some signals are ignored, and would stay so; or in
+/// a service, whose manager must hear nothing of the tests.
 pub fn as_in_a_terminal(program: &str) -> Command {
+    let mut command = with_signals_of_a_terminal(program);
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn with_signals_of_a_terminal(program: &str) -> Command {
     /// SIGHUP, SIGINT and SIGQUIT, as in `/proc/PID/status`.
     const OF_A_TERMINAL: u64 = 0b111;
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::service_manager::Notifier;
 use crate::cli::log_arguments::OutputFormat;
 use crate::cli::output::Output;
 use crate::cli::stderr_line::stderr_line;
@@ -17,6 +18,7 @@ pub(super) struct ServeSignals {
     pub(super) style: SharedHandler,
     pub(super) control: ControlHandle,
     pub(super) counts: CountsReader,
+    pub(super) manager: Notifier,
 }
 
 impl SignalHandler for ServeSignals {
@@ -25,6 +27,7 @@ impl SignalHandler for ServeSignals {
     }
 
     fn abort(&self) {
+        self.manager.stopping();
         self.control.send(Control::Abort);
     }
 
@@ -52,10 +55,16 @@ impl SignalHandler for ServeSignals {
     }
 
     fn reopen_files(&self) {
-        self.output.reopen();
+        self.manager.reload(|| {
+            self.output.reopen();
+            // The end of the reload means that the old files are closed. A stalled output is not
+            // waited for.
+            self.output.flush();
+        });
     }
 
     fn drain_began(&self, signal: Signal) {
+        self.manager.stopping();
         self.style.signal_received(signal);
     }
 

@@ -14,6 +14,7 @@ use super::super::stderr_line::stderr_line;
 use super::SUMMARY;
 use super::ServeArguments;
 use super::addresses::Addresses;
+use super::service_manager::ServiceManager;
 use super::signals::ServeSignals;
 use crate::ownership::Registry;
 use crate::server::{Server, ServerSummary};
@@ -40,18 +41,21 @@ pub(super) fn serve(
     let Addresses { listen, status } = arguments.plan(Vec::new())?;
     let settings = arguments.settings();
     let lowered_backlog = arguments.limits.lowered_backlog();
-    let reserved = arguments.status.reserved();
+    let manager = ServiceManager::connect(registry);
+    let reserved = arguments.status.reserved() + manager.reserved();
     let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
         .map_err(|error| error.to_string())?;
     let status = arguments.status.bind(registry, status, &server)?;
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
     output.start()?;
+    let manager = manager.start(server.counts_reader())?;
     let handler = Arc::new(ServeSignals {
         format: arguments.log.log_format,
         output: Arc::clone(output),
         style: Arc::clone(&style),
         control: server.control(),
         counts: server.counts_reader(),
+        manager: manager.notifier(),
     });
     let signals = Signals::install(registry, handler)
         .map_err(|error| format!("failed to watch for signals: {error}"))?;
@@ -76,7 +80,8 @@ pub(super) fn serve(
     if let Some(status) = &status {
         stderr_line(format_args!("status on {}", status.url()));
     }
-    let served = server.serve_then(|| {
+    let at_start = || manager.ready();
+    let served = server.serve_between(at_start, || {
         // Last, so that viewers see the drain to its end.
         if let Some(status) = status {
             status.stop();
@@ -84,5 +89,6 @@ pub(super) fn serve(
         // The watcher may still have a signal to log, if the drain was quick.
         signals.stop();
     });
+    manager.stop();
     served.map_err(|error| error.to_string())
 }

@@ -1,0 +1,45 @@
+//! In place of `service_manager.rs` where there is no systemd: nothing is read and nothing is sent.
+
+use crate::ownership::Registry;
+use crate::server::{CountsReader, Reserved};
+
+/// No service manager.
+pub(super) struct ServiceManager;
+
+impl ServiceManager {
+    pub(super) fn connect(_: &Registry) -> ServiceManager {
+        ServiceManager
+    }
+
+    pub(super) fn reserved(&self) -> Reserved {
+        Reserved::default()
+    }
+
+    pub(super) fn start(self, _: CountsReader) -> Result<RunningManager, String> {
+        Ok(RunningManager)
+    }
+}
+
+/// No service manager.
+pub(super) struct RunningManager;
+
+impl RunningManager {
+    pub(super) fn notifier(&self) -> Notifier {
+        Notifier
+    }
+
+    pub(super) fn ready(&self) {}
+
+    pub(super) fn stop(self) {}
+}
+
+/// Tells nothing to no manager.
+pub(super) struct Notifier;
+
+impl Notifier {
+    pub(super) fn stopping(&self) {}
+
+    pub(super) fn reload(&self, work: impl FnOnce()) {
+        work();
+    }
+}
