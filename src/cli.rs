@@ -1,19 +1,22 @@
 //! The command line interface: one file per subcommand, from arguments to exit code.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod bench;
 mod chaos;
+#[cfg(feature = "cli")]
 mod client;
 mod environment;
 mod explain;
 mod healthcheck;
 mod inherited;
+#[cfg(feature = "cli")]
 mod learn;
 mod log;
 mod log_arguments;
 mod output;
 mod panic;
 mod parse;
+#[cfg(feature = "cli")]
 mod picture;
 mod record;
 mod reports;
@@ -21,9 +24,13 @@ mod serve;
 mod status_arguments;
 mod stderr_line;
 mod style;
+#[cfg(feature = "cli")]
+mod tools;
 mod trace;
+#[cfg(feature = "cli")]
 mod unchecked;
 mod units;
+#[cfg(feature = "cli")]
 mod view;
 
 use std::fmt;
@@ -49,15 +56,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(Box<serve::ServeArguments>),
-    Client(Box<client::ClientArguments>),
-    #[cfg(target_os = "linux")]
-    Bench(Box<bench::BenchArguments>),
     Explain(explain::ExplainArguments),
     Healthcheck(healthcheck::HealthcheckArguments),
-    Learn(learn::LearnArguments),
-    Picture(picture::PictureArguments),
-    Unchecked(unchecked::UncheckedArguments),
-    View(view::ViewArguments),
+    #[cfg(feature = "cli")]
+    #[command(flatten)]
+    Tool(tools::Tool),
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -73,15 +76,10 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments.with_variables(variables)),
-        Command::Client(arguments) => client::run(&arguments),
-        #[cfg(target_os = "linux")]
-        Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
-        Command::Learn(arguments) => learn::run(&arguments),
-        Command::Picture(arguments) => picture::run(&arguments),
-        Command::Unchecked(arguments) => unchecked::run(&arguments),
-        Command::View(arguments) => view::run(&arguments),
+        #[cfg(feature = "cli")]
+        Command::Tool(tool) => tools::run(&tool),
     }
 }
 

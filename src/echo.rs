@@ -2,16 +2,16 @@
 //! the limits and the drain belong to the server and are the same for all.
 
 // The program's styles: only its options construct them.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 pub(crate) mod broadcast;
 pub mod callback;
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 mod chaos;
 mod end;
 mod exchange;
 mod handler;
 mod plain;
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 mod staged;
 
 pub(crate) use chaos::ChaosTarget;
@@ -19,7 +19,7 @@ pub use end::EndReason;
 pub(crate) use handler::SharedHandler;
 pub use handler::{Handler, ServerContext};
 pub use plain::Plain;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 pub(crate) use {
     broadcast::Broadcast,
     callback::Callback,

@@ -72,7 +72,7 @@ pub(crate) enum Waits {
 }
 
 /// The seed's sequence of random numbers from which connections are drawn.
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 const CONNECTIONS: usize = 0;
 
 /// Makes system calls fail, at the given rates.
@@ -126,7 +126,7 @@ impl FaultInjector {
     }
 
     /// The fault of the next connection: at most one. The caller counts it once it has happened.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(crate) fn draw_connection(&self) -> Option<Fault> {
         let mut left = self.random(CONNECTIONS, Fault::Panic).f64();
         Target::Connections.faults().find(|&fault| {

@@ -37,7 +37,8 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `cli` (default) | the program `echown`: arguments, logging, signals |
+//! | `cli` (default) | the program `echown` with all subcommands |
+//! | `serve` | the program with what a server needs: `serve`, `healthcheck`, `explain` |
 //! | `macros` | `#[echown::test]`, leak detection for tests (the crate `echown-test` alone is lighter) |
 //! | `ci` | JUnit, SARIF, baselines and suppression files |
 //! | `json` | findings and snapshots as JSON |
@@ -45,6 +46,8 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 // `docs/api.txt` lists what is `pub`.
 #![warn(unreachable_pub)]
+// Without `cli`, what only the other subcommands use is left out by the linker.
+#![cfg_attr(all(feature = "serve", not(feature = "cli")), allow(dead_code, unused_imports))]
 
 // The lessons' programs name this crate as their users do.
 #[cfg(feature = "cli")]
@@ -52,9 +55,9 @@ extern crate self as echown;
 
 mod bind;
 mod check;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 pub mod cli;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 mod client;
 pub mod echo;
 pub mod faults;
@@ -68,11 +71,11 @@ pub mod ownership;
 pub mod pool;
 mod rate_limited_log;
 pub mod server;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 mod signals;
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 mod stage;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 mod status;
 mod sync;
 mod sys;

@@ -146,10 +146,10 @@ impl fmt::Debug for ControlHandle {
 
 /// Reads a server's connection counts, from any thread.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 pub(crate) struct CountsReader(Arc<ConnectionLimiter>);
 
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 impl CountsReader {
     /// Returns the counts so far.
     #[must_use]
@@ -277,7 +277,7 @@ impl Server {
     }
 
     /// [`addresses`](Server::addresses), for the cause why another part of the program cannot listen.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(crate) fn bound(&self) -> Vec<Bound<'_>> {
         self.bound.iter().map(BoundAddress::bound).collect()
     }
@@ -303,7 +303,7 @@ impl Server {
 
     /// Returns a handle that reads this server's connection counts, also while it serves.
     #[must_use]
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(crate) fn counts_reader(&self) -> CountsReader {
         CountsReader(Arc::clone(&self.limiter))
     }

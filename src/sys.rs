@@ -5,7 +5,7 @@
 //! `echown-fd`.
 #![allow(unsafe_code)]
 
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod child;
 pub(crate) mod close;
 #[cfg(all(feature = "cli", target_os = "linux"))]
@@ -14,9 +14,9 @@ pub(crate) mod fork;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod loom_probe;
 pub(crate) mod memory;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 pub(crate) mod signal;
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod stdio;
 pub(crate) mod thread;
 pub(crate) mod thread_exit;

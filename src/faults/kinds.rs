@@ -133,7 +133,7 @@ impl FaultRates {
     ///
     /// # Errors
     /// The text is invalid. The message contains what is expected.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(crate) fn of_connections(text: &str) -> Result<FaultRates, InputError> {
         let rates = FaultRates::parse(text, Target::Connections, None)?;
         let sum: f64 = rates.0.iter().sum();

@@ -128,7 +128,7 @@ impl LineBuffer {
     }
 
     /// Sets a line to send.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "serve")]
     pub(crate) fn set(&mut self, bytes: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(bytes);

@@ -104,7 +104,7 @@ impl Stream {
     /// # Errors
     /// `TimedOut`: the listener's queue is full. Otherwise see [`connect_unix`](Stream::connect_unix).
     #[track_caller]
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(crate) fn connect_unix_timeout(path: &Path, timeout: Duration) -> io::Result<Stream> {
         connect::unix(&unix_path(path)?, Some(timeout))
     }

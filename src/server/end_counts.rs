@@ -112,7 +112,7 @@ impl serde::Serialize for EndCounts {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 pub(crate) struct ConnectionCounts {
     /// Connections accepted for service so far.
     pub connections: u64,

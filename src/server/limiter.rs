@@ -157,7 +157,7 @@ impl ConnectionLimiter {
     }
 
     /// Returns the counts so far.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(super) fn counts(&self) -> ConnectionCounts {
         // Ends first: a connection that ends meanwhile is counted as open rather than missed.
         let ends = self.counters.ends.counts();

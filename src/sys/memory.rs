@@ -39,7 +39,7 @@ pub(crate) fn can_map(bytes: usize) -> bool {
 /// Limits glibc's allocator to one arena if `RLIMIT_AS` is set. By default threads create up to
 /// eight arenas per core, and each reserves 64 MiB of address space. Must be called before the
 /// first thread is started.
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 pub(crate) fn save_address_space() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if rustix::process::getrlimit(rustix::process::Resource::As).current.is_some() {

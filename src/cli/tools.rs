@@ -1,0 +1,32 @@
+//! The subcommands that a server does not need; the feature `cli` adds them to `serve`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+#[cfg(target_os = "linux")]
+use super::bench;
+use super::{client, learn, picture, unchecked, view};
+
+#[derive(Subcommand)]
+pub(super) enum Tool {
+    Client(Box<client::ClientArguments>),
+    #[cfg(target_os = "linux")]
+    Bench(Box<bench::BenchArguments>),
+    Learn(learn::LearnArguments),
+    Picture(picture::PictureArguments),
+    Unchecked(unchecked::UncheckedArguments),
+    View(view::ViewArguments),
+}
+
+pub(super) fn run(tool: &Tool) -> ExitCode {
+    match tool {
+        Tool::Client(arguments) => client::run(arguments),
+        #[cfg(target_os = "linux")]
+        Tool::Bench(arguments) => bench::run(arguments),
+        Tool::Learn(arguments) => learn::run(arguments),
+        Tool::Picture(arguments) => picture::run(arguments),
+        Tool::Unchecked(arguments) => unchecked::run(arguments),
+        Tool::View(arguments) => view::run(arguments),
+    }
+}
