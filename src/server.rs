@@ -23,6 +23,7 @@ mod summary;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -110,11 +111,15 @@ pub struct ControlHandle {
     events: SyncSender<ServerEvent>,
     /// When the first command was sent; the drain timeout starts here.
     first: Arc<OnceLock<Instant>>,
+    /// Whether any command was sent.
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl ControlHandle {
     /// Sends a command. Does nothing after the server has ended.
     pub fn send(&self, command: Control) {
+        // ord: Relaxed; no other access depends on it.
+        self.is_stopping.store(true, Ordering::Relaxed);
         if command == Control::Drain {
             // Before the event: acceptors read this time stamp, and an acceptor that ends must not look as
             // if it ended without a command. An abort starts when the acceptors are cancelled; earlier,
@@ -125,6 +130,13 @@ impl ControlHandle {
             // A full channel already contains the same command.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
+    }
+
+    /// Whether the server drains or aborts, or is about to.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn is_stopping(&self) -> bool {
+        // ord: Relaxed, as in `send`.
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// Records the time of the first command and returns it.
@@ -257,7 +269,8 @@ impl Server {
         let limiter =
             Arc::new(ConnectionLimiter::new(capacity.connections, source, settings.max_per_ip));
         let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
-        let control = ControlHandle { events: sender, first: Arc::default() };
+        let control =
+            ControlHandle { events: sender, first: Arc::default(), is_stopping: Arc::default() };
         Ok(Server {
             registry: registry.clone(),
             settings,
@@ -522,4 +535,24 @@ fn after(moment: Instant, duration: Duration) -> Instant {
 /// What the limit per client applies to; `None` for Unix sockets, which have no address.
 fn client_of(peer: &crate::net::Address) -> Option<ClientNetwork> {
     peer.inet().map(|address| ClientNetwork::of(address.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo::Plain;
+
+    #[test]
+    fn a_server_stops_from_the_first_command_on_whichever_it_is() {
+        for command in [Control::Drain, Control::Abort] {
+            let endpoints = ["127.0.0.1:0".parse().expect("it is valid")];
+            let settings = ServerSettings::default();
+            let registry = Registry::new();
+            let server = Server::bind(&registry, &endpoints, settings, Arc::new(Plain)).unwrap();
+            let control = server.control();
+            assert!(!control.is_stopping());
+            control.send(command);
+            assert!(control.is_stopping(), "{command:?}, before the server has seen it");
+        }
+    }
 }

@@ -27,8 +27,8 @@
 //!
 //! # Limits
 //!
-//! - No TLS, no passwords, no HTTP/2; one request per connection. Loopback addresses and Unix sockets
-//!   only; for anything else there are tunnels and reverse proxies.
+//! - No TLS, no passwords, no HTTP/2; one request per connection. Other machines get only what is public
+//!   (`access.rs`); for anything else there are tunnels and reverse proxies.
 //! - What the registry finds after the last task has ended is in reports and recordings only.
 //! - A snapshot is taken for each request, which costs time in proportion to the open descriptors.
 
@@ -52,7 +52,7 @@ use crate::ownership::{Promise, Registry, TaskError};
 use crate::pool::Pool;
 use acceptor::Acceptor;
 pub(crate) use access::HostName;
-use access::{Hosts, Resource};
+use access::{Hosts, Reach, Resource};
 pub(crate) use page::with_recording;
 pub(crate) use recording::Recording;
 pub(crate) use source::{Lines, Next, Source};
@@ -128,7 +128,8 @@ impl StatusServer {
         let _entered = registry.enter();
         let endpoint = &planned.endpoint.clone();
         let failed = |why| format!("failed to listen on {endpoint} ({option}): {why}");
-        let reach = access::check_endpoint(endpoint, option).map_err(failed)?;
+        let (reach, served) =
+            access::check_endpoint(endpoint, option, source.resources()).map_err(failed)?;
         // A response is written in large pieces, and its last one should not wait for the one before.
         let options = Listener::options().backlog(BACKLOG).nodelay(true);
         let (mut listeners, file) = bind::listen(planned, &options)
@@ -139,6 +140,7 @@ impl StatusServer {
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         // A host name may lead to another address than it did a moment ago.
         if let Address::Inet(bound) = &address
+            && reach == Reach::Machine
             && !bound.ip().to_canonical().is_loopback()
         {
             return Err(failed(format!("{bound} is not an address of this machine only")));
@@ -149,11 +151,6 @@ impl StatusServer {
             _ => address.to_string(),
         };
         let hosts = Hosts::new(endpoint, others);
-        let is_served = |resource: &Resource| {
-            let is_there = *resource != Resource::Snapshot || source.snapshot.is_some();
-            is_there && resource.is_served_at(reach)
-        };
-        let served = Resource::ALL.into_iter().filter(is_served).collect();
         let shared = Arc::new(Shared { source, hosts, served, url, stop: OnceLock::new() });
         let pool = Pool::builder().registry(registry).limit(THREADS).keep_idle(1);
         let pool = pool.thread_name("status").build();
@@ -168,6 +165,13 @@ impl StatusServer {
     pub(crate) fn start(self) -> Result<RunningStatus, String> {
         let (reader, writer) = self.stop;
         let shared = Arc::clone(&self.shared);
+        if !shared.served.contains(&Resource::Page) {
+            let paths: Vec<&str> = shared.served.iter().map(|resource| resource.path()).collect();
+            tracing::info!(
+                "other machines can connect to the status address, so it serves only {}",
+                paths.join(" and ")
+            );
+        }
         let acceptor =
             Acceptor { listener: self.listener, stop: reader, pool: self.pool.clone(), shared };
         match self.pool.spawn_named_with("status acceptor", acceptor, Acceptor::run) {

@@ -18,12 +18,14 @@ use crate::status::{self, HostName, Source, StatusServer};
 pub(super) struct StatusArguments {
     /// Show who owns which descriptor, live, over HTTP at this address, which has the forms of
     /// --listen, as in `127.0.0.1:3001` or `unix:/run/echown-status`. `/` is a page for a browser,
-    /// `/events` sends what happens as JSON lines in server-sent events (docs/events.md), and
-    /// `/snapshot.json` lists all tasks and open descriptors. The line `status on URL` names the port.
-    /// Works while the server drains. Off by default. Only a loopback address or a Unix socket: anyone
-    /// who can connect sees the paths and the addresses of peers. At most 8 clients at a time, in
-    /// addition to --max-connections; a client that does not send its request, or does not read, for
-    /// 5 s is disconnected. No client delays the server: events that a slow one misses are counted.
+    /// `/events` sends what happens as JSON lines in server-sent events (docs/events.md),
+    /// `/snapshot.json` lists all tasks and open descriptors, and `/healthz` is 200 while the server
+    /// serves and 503 from the first signal to stop on. The line `status on URL` names the port. Works
+    /// while the server drains. Off by default. At an address that other machines reach, as
+    /// `0.0.0.0:9100`, only `/healthz` is served, with any `Host` header: the rest shows paths and the
+    /// addresses of peers. At most 8 clients at a time, in addition to --max-connections; a client that
+    /// does not send its request, or does not read, for 5 s is disconnected. No client delays the
+    /// server: events that a slow one misses are counted.
     #[arg(long, value_name = "ADDR")]
     pub(super) status: Option<Endpoint>,
 
@@ -55,7 +57,9 @@ impl StatusArguments {
     ) -> Result<Option<StatusServer>, String> {
         let Some(planned) = planned else { return Ok(None) };
         let (hosts, bound) = (&self.status_host, server.bound());
-        let source = Source::live(registry, record::program(), Arc::new(record::annotated()));
+        let control = server.control();
+        let source = Source::live(registry, record::program(), Arc::new(record::annotated()))
+            .with_health(move || !control.is_stopping());
         StatusServer::bind(registry, planned, hosts, &bound, "--status", source).map(Some)
     }
 }

@@ -89,7 +89,7 @@ impl Acceptor {
         let job = move |stream| {
             if is_full {
                 drop(place);
-                return client::reject(stream);
+                return client::reject(stream, &shared);
             }
             let served = client::serve(stream, &shared);
             drop(place);

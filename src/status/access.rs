@@ -5,15 +5,19 @@
 //! the response, unless the page's own name suddenly resolves to 127.0.0.1 (DNS rebinding); such a
 //! request carries that name in its `Host` header. So three things are checked:
 //!
-//! - the address, when it is bound: a resource is served on addresses of this machine only
-//!   ([`Resource::is_served_at`]);
+//! - the address, when it is bound: a resource is served on addresses of this machine only, unless it is
+//!   public ([`Resource::is_served_at`]);
 //! - the `Host` header of each request: a name of this machine, or one that the user allowed;
 //! - `Sec-Fetch-Site`, with which browsers mark requests of other sites' pages, so that such a page
 //!   cannot occupy the few places for viewers. A link to the page itself is allowed.
 //!
+//! A public resource contains nothing about a client, a path or a task, so the last two are not checked
+//! for it: a scraper or a load balancer uses whatever name or address it was given.
+//!
 //! # Limits
 //!
-//! Every user of this machine can connect to a loopback address. A Unix socket has file permissions.
+//! - Every user of this machine can connect to a loopback address. A Unix socket has file permissions.
+//! - Everyone who reaches a public resource sees how busy the server is. A firewall decides who does.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,6 +35,7 @@ pub(super) enum Resource {
     Page,
     Events,
     Snapshot,
+    Health,
 }
 
 /// From where an address can be reached.
@@ -43,13 +48,15 @@ pub(super) enum Reach {
 }
 
 impl Resource {
-    pub(super) const ALL: [Resource; 3] = [Resource::Page, Resource::Events, Resource::Snapshot];
+    pub(super) const ALL: [Resource; 4] =
+        [Resource::Page, Resource::Events, Resource::Snapshot, Resource::Health];
 
     pub(super) fn path(self) -> &'static str {
         match self {
             Resource::Page => "/",
             Resource::Events => "/events",
             Resource::Snapshot => "/snapshot.json",
+            Resource::Health => "/healthz",
         }
     }
 
@@ -58,14 +65,21 @@ impl Resource {
             Resource::Page => "who owns what, in a browser",
             Resource::Events => "what happens, as JSON lines in server-sent events",
             Resource::Snapshot => "tasks and open descriptors right now, as JSON",
+            Resource::Health => "200 while the program serves, 503 when it stops",
         }
     }
 
     /// Whether the resource is served at an address with this reach. The only place that decides it.
     pub(super) fn is_served_at(self, reach: Reach) -> bool {
+        reach == Reach::Machine || self.is_public()
+    }
+
+    /// Whether everyone may read it who can connect.
+    pub(super) fn is_public(self) -> bool {
         match self {
             // Paths, addresses of peers, names and places of the program.
-            Resource::Page | Resource::Events | Resource::Snapshot => reach == Reach::Machine,
+            Resource::Page | Resource::Events | Resource::Snapshot => false,
+            Resource::Health => true,
         }
     }
 
@@ -92,15 +106,20 @@ pub(super) fn reach(endpoint: &Endpoint) -> io::Result<Reach> {
     Ok(if is_of_machine { Reach::Machine } else { Reach::Network })
 }
 
-/// Checks that something may be served at an endpoint, and returns its reach. `option` is the one that
-/// has the endpoint as its value.
+/// Which of the resources that there are may be served at an endpoint, and its reach. `option` is the one
+/// that has the endpoint as its value.
 ///
 /// # Errors
-/// Why not, and what to do.
-pub(super) fn check_endpoint(endpoint: &Endpoint, option: &str) -> Result<Reach, String> {
+/// Why none of them, and what to do.
+pub(super) fn check_endpoint(
+    endpoint: &Endpoint,
+    option: &str,
+    mut resources: Vec<Resource>,
+) -> Result<(Reach, Vec<Resource>), String> {
     let reach = reach(endpoint).map_err(|error| error.to_string())?;
-    if Resource::ALL.iter().any(|resource| resource.is_served_at(reach)) {
-        return Ok(reach);
+    resources.retain(|resource| resource.is_served_at(reach));
+    if !resources.is_empty() {
+        return Ok((reach, resources));
     }
     Err(format!(
         "other machines could connect to it, and the status shows paths and addresses of peers without \
@@ -197,18 +216,27 @@ pub(super) fn check(
     hosts: &Hosts,
     served: &[Resource],
 ) -> Result<Resource, Denied> {
-    if !hosts.contain(&request.host) {
+    let resource = served.iter().copied().find(|resource| resource.path() == request.path);
+    // Where everything is public, a wrong path is no reason to speak of names.
+    let is_public = match resource {
+        Some(resource) => resource.is_public(),
+        None => served.iter().all(|resource| resource.is_public()),
+    };
+    if !is_public && !hosts.contain(&request.host) {
         return Err(Denied::Host);
     }
     if !["GET", "HEAD"].contains(&&*request.method) {
         return Err(Denied::Method);
     }
-    let resource = served.iter().copied().find(|resource| resource.path() == request.path);
     let resource = resource.ok_or(Denied::NotFound)?;
     // `none`: typed, or a bookmark.
     let is_own =
         request.fetch_site.as_deref().is_none_or(|site| ["same-origin", "none"].contains(&site));
-    if is_own || resource.may_be_linked() { Ok(resource) } else { Err(Denied::OtherSite) }
+    if is_public || is_own || resource.may_be_linked() {
+        Ok(resource)
+    } else {
+        Err(Denied::OtherSite)
+    }
 }
 
 #[cfg(test)]
@@ -230,10 +258,16 @@ mod tests {
             "[::ffff:127.0.0.1]:0",
             "localhost:0",
         ] {
-            assert_eq!(check_endpoint(&endpoint(own), "--status"), Ok(Reach::Machine), "{own}");
+            let all = Resource::ALL.to_vec();
+            let served = check_endpoint(&endpoint(own), "--status", all.clone());
+            assert_eq!(served, Ok((Reach::Machine, all)), "{own}");
         }
         for other in [":3000", "0.0.0.0:3000", "[::]:3000", "192.0.2.1:3000", "[fe80::1%1]:80"] {
-            let error = check_endpoint(&endpoint(other), "--status").unwrap_err();
+            let all = Resource::ALL.to_vec();
+            let served = check_endpoint(&endpoint(other), "--status", all);
+            assert_eq!(served, Ok((Reach::Network, vec![Resource::Health])), "{other}");
+            let of_recording = vec![Resource::Page, Resource::Events];
+            let error = check_endpoint(&endpoint(other), "--listen", of_recording).unwrap_err();
             assert!(error.contains("other machines could connect to it"), "{other}: {error}");
         }
     }
@@ -317,5 +351,7 @@ mod tests {
             let served = request("HEAD", "/snapshot.json", "localhost", own);
             assert_eq!(served, Ok(Resource::Snapshot));
         }
+        assert_eq!(request("POST", "/healthz", "10.0.0.1", site), Err(Denied::Method));
+        assert_eq!(request("GET", "/healthz", "10.0.0.1", site), Ok(Resource::Health));
     }
 }

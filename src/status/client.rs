@@ -19,7 +19,6 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
     let body = if request.method == "HEAD" { Body::Omitted } else { Body::Sent };
     let response = match access::check(&request, &shared.hosts, &shared.served) {
         Err(denied) => Response::to_denied(denied, &request, &shared.url, &shared.served),
-        Ok(Resource::Page) => Response::page(),
         Ok(Resource::Events) if body == Body::Omitted => {
             send::send(&stream, &events::head())?;
             return send::finish(stream);
@@ -31,22 +30,44 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
             }
             Err(error) => Response::failed(&error),
         },
-        Ok(Resource::Snapshot) => match &shared.source.snapshot {
-            Some(snapshot) => Response::ok("application/json", snapshot()),
-            None => Response::to_denied(Denied::NotFound, &request, &shared.url, &shared.served),
-        },
+        Ok(resource) => short(resource, shared).unwrap_or_else(|| {
+            Response::to_denied(Denied::NotFound, &request, &shared.url, &shared.served)
+        }),
     };
     respond(stream, &response, body)
 }
 
-/// Reads the request of a client beyond the limit, so that the response is not lost, and rejects it.
-pub(super) fn reject(stream: Stream) -> io::Result<()> {
+/// The response with a resource that is sent at once; `None` if this program has none.
+fn short(resource: Resource, shared: &Shared) -> Option<Response> {
+    let source = &shared.source;
+    match resource {
+        Resource::Page => Some(Response::page()),
+        Resource::Events => None,
+        Resource::Snapshot => {
+            let snapshot = source.snapshot.as_ref()?;
+            Some(Response::ok("application/json", snapshot()))
+        }
+        Resource::Health => Some(Response::health(source.health.as_ref()?())),
+    }
+}
+
+/// Reads the request of a client beyond the limit, so that the response is not lost, and rejects it. Only
+/// what is public is sent anyway: viewers must not make a server look unhealthy.
+pub(super) fn reject(stream: Stream, shared: &Shared) -> io::Result<()> {
+    let mut response = Response::busy();
     let body = match request::read(&stream) {
         Err(request::RequestError::Gone) => return Ok(()),
-        Ok(request) if request.method == "HEAD" => Body::Omitted,
-        Ok(_) | Err(_) => Body::Sent,
+        Ok(request) => {
+            if let Ok(resource) = access::check(&request, &shared.hosts, &shared.served)
+                && resource.is_public()
+            {
+                response = short(resource, shared).unwrap_or(response);
+            }
+            if request.method == "HEAD" { Body::Omitted } else { Body::Sent }
+        }
+        Err(_) => Body::Sent,
     };
-    respond(stream, &Response::busy(), body)
+    respond(stream, &response, body)
 }
 
 /// Whether the response to a request has a body.

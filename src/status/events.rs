@@ -136,6 +136,7 @@ mod tests {
         let shared = Shared {
             source: Source {
                 snapshot: None,
+                health: None,
                 begin: Box::new(|| Err(io::ErrorKind::Unsupported.into())),
             },
             hosts: Hosts::new(&endpoint, &[]),

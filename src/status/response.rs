@@ -77,6 +77,14 @@ impl Response {
             .with("Content-Security-Policy", page::content_security_policy())
     }
 
+    /// Whether the program serves.
+    pub(super) fn health(is_serving: bool) -> Response {
+        if is_serving {
+            return Response::ok("text/plain; charset=utf-8", "ok\n");
+        }
+        Response::error("503 Service Unavailable", "the server is stopping")
+    }
+
     /// An error, with a text for people.
     fn error(status: &'static str, text: &str) -> Response {
         let body = format!("{status}\n\n{text}\n").into_bytes();
@@ -147,6 +155,12 @@ impl Response {
                 for resource in served {
                     // Writing to a string does not fail.
                     let _ = write!(text, "\n{:16}{}", resource.path(), resource.what());
+                }
+                if served.iter().all(|resource| resource.is_public()) {
+                    text.push_str(
+                        "\n\nOther machines can connect to this address; what names clients, tasks and \
+                         paths is served only on a loopback address or a Unix socket.",
+                    );
                 }
                 Response::error("404 Not Found", &text)
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::access::Resource;
 use crate::events::{Kind, Line};
 use crate::ownership::{Registry, Report, Subscription};
 
@@ -15,12 +16,15 @@ const QUEUE_CAPACITY: usize = 8 * 1024;
 const BATCH: usize = 1500;
 
 type Snapshot = Box<dyn Fn() -> String + Send + Sync>;
+type Health = Box<dyn Fn() -> bool + Send + Sync>;
 type Begin = Box<dyn Fn() -> io::Result<Box<dyn Lines>> + Send + Sync>;
 
 /// Something to show. Clients' tasks use it at the same time.
 pub(crate) struct Source {
     /// The state right now, as one JSON document.
     pub(super) snapshot: Option<Snapshot>,
+    /// Whether the program serves, and is not about to stop.
+    pub(super) health: Option<Health>,
     /// Begins a stream of events, in the task of the client.
     pub(super) begin: Begin,
 }
@@ -62,8 +66,24 @@ impl Source {
         };
         Source {
             snapshot: Some(Box::new(move || shown.snapshot().to_json())),
+            health: None,
             begin: Box::new(begin),
         }
+    }
+
+    /// Also reports whether the program serves.
+    pub(crate) fn with_health(self, health: impl Fn() -> bool + Send + Sync + 'static) -> Source {
+        Source { health: Some(Box::new(health)), ..self }
+    }
+
+    /// What can be served of it.
+    pub(super) fn resources(&self) -> Vec<Resource> {
+        let has = |resource: &Resource| match resource {
+            Resource::Page | Resource::Events => true,
+            Resource::Snapshot => self.snapshot.is_some(),
+            Resource::Health => self.health.is_some(),
+        };
+        Resource::ALL.into_iter().filter(has).collect()
     }
 }
 
