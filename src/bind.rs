@@ -42,6 +42,12 @@ impl SocketFile {
     fn new(path: &Path) -> SocketFile {
         SocketFile { path: path.into(), identity: identity(path) }
     }
+
+    /// Where it is.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Drop for SocketFile {

@@ -70,6 +70,8 @@ pub mod net;
 pub mod ownership;
 pub mod pool;
 mod rate_limited_log;
+#[cfg(feature = "cli")]
+mod sandbox;
 pub mod server;
 #[cfg(feature = "serve")]
 mod signals;

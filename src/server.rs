@@ -295,6 +295,12 @@ impl Server {
         self.bound.iter().map(BoundAddress::bound).collect()
     }
 
+    /// The files of Unix sockets that are removed at exit.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn socket_files(&self) -> impl Iterator<Item = &SocketFile> {
+        self.bound.iter().filter_map(|address| address.path.as_ref())
+    }
+
     /// How many connections there can be at a time: the setting, or what the process limits of
     /// descriptors, threads, memory mappings and memory allow.
     #[must_use]

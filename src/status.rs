@@ -157,6 +157,11 @@ impl StatusServer {
         Ok(StatusServer { pool, listener, file, stop, shared })
     }
 
+    /// The Unix socket's file, which is removed at exit.
+    pub(crate) fn socket_file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
+    }
+
     /// Starts to accept.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("client", 4),
     ("bind", 4),
     ("systemd", 4),
+    ("sandbox", 4),
     ("check", 4),
     ("harness", 4),
     ("server", 5),

@@ -87,6 +87,11 @@ impl ReportArguments {
 }
 
 impl ReportArguments {
+    /// Whether the findings are one document, which is replaced as a whole.
+    pub(super) fn is_document(&self) -> bool {
+        self.report.is_document()
+    }
+
     /// The output files, by option.
     pub(super) fn outputs(&self) -> [(&'static str, Option<&Path>); 2] {
         [

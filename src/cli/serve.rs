@@ -4,6 +4,7 @@ mod addresses;
 mod check_arguments;
 mod limit_arguments;
 mod notes;
+mod sandbox_arguments;
 #[cfg_attr(not(target_os = "linux"), path = "serve/no_service_manager.rs")]
 mod service_manager;
 mod signals;
@@ -35,6 +36,7 @@ use crate::server::{Endpoint, ServerSettings, ServerSummary};
 use check_arguments::CheckArguments;
 use limit_arguments::LimitArguments;
 use notes::NOTES;
+use sandbox_arguments::SandboxArguments;
 
 /// Echo bytes (RFC 862) until SIGINT or SIGTERM.
 ///
@@ -89,6 +91,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     status: StatusArguments,
+
+    #[command(flatten)]
+    sandbox: SandboxArguments,
 
     #[command(flatten)]
     log: LogArguments,

@@ -38,6 +38,7 @@ mod readme;
 mod record;
 mod reference_servers;
 mod reports;
+mod sandbox;
 mod server;
 mod signals;
 mod soaking;

@@ -52,6 +52,15 @@ pub fn backlog_max() -> Option<u32> {
     number("/proc/sys/net/core/somaxconn")
 }
 
+/// The roots of the control group hierarchies whose limits are read, as far as they are mounted.
+pub fn control_groups() -> Vec<std::path::PathBuf> {
+    let mut roots: Vec<_> =
+        ["pids", "memory"].into_iter().filter_map(|name| cgroup::dirs(name).pop()).collect();
+    roots.iter_mut().for_each(|root| *root = root.components().collect());
+    roots.dedup();
+    roots
+}
+
 /// The number in a file; `None` also for the word "max", which means no limit.
 fn number<T: std::str::FromStr>(file: impl AsRef<std::path::Path>) -> Option<T> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()

@@ -72,6 +72,13 @@ impl Sources {
         (!line.is_empty()).then(|| line.to_owned())
     }
 
+    /// The folder below which the compiler found a file of this program, if it is still there: the
+    /// package or the workspace. `file` is what `file!()` returns.
+    #[must_use]
+    pub fn root_of(file: &str) -> Option<PathBuf> {
+        roots().into_iter().find(|root| root.join(file).is_file())
+    }
+
     /// The text of a file and the byte range of a site in it.
     #[cfg(feature = "annotated")]
     pub(super) fn find(&self, site: Site) -> Option<(Arc<str>, Range<usize>)> {

@@ -56,9 +56,14 @@ fn write_error(what: &str, path: &Path, error: &io::Error) -> String {
     format!("failed to write {what} to {}: {error}", escape::path(path))
 }
 
+/// Whether the path names a standard stream, which is not opened again.
+pub(in crate::cli) fn is_standard(path: &Path) -> bool {
+    outlet::standard(path).is_some()
+}
+
 /// Whether the path refers to a stream or a device. Several outputs may share one.
 fn is_special(path: &Path) -> bool {
-    outlet::standard(path).is_some()
+    is_standard(path)
         || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 

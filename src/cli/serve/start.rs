@@ -19,6 +19,7 @@ use super::signals::ServeSignals;
 use crate::ownership::Registry;
 use crate::server::{Server, ServerSummary};
 use crate::signals::Signals;
+use crate::status::StatusServer;
 
 /// Serves to the end and returns the summary.
 ///
@@ -42,11 +43,13 @@ pub(super) fn serve(
     let settings = arguments.settings();
     let lowered_backlog = arguments.limits.lowered_backlog();
     let manager = ServiceManager::connect(registry);
-    let reserved = arguments.status.reserved() + manager.reserved();
+    let reserved = arguments.status.reserved() + manager.reserved() + arguments.sandbox.reserved();
     let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
         .map_err(|error| error.to_string())?;
     let status = arguments.status.bind(registry, status, &server)?;
+    let sockets = server.socket_files().chain(status.iter().filter_map(StatusServer::socket_file));
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
+    let _sandbox = arguments.apply_sandbox(sockets)?;
     output.start()?;
     let manager = manager.start(server.counts_reader())?;
     let handler = Arc::new(ServeSignals {
