@@ -5,6 +5,8 @@ mod bench;
 mod chaos;
 #[cfg(feature = "cli")]
 mod client;
+#[cfg(feature = "cli")]
+mod completions;
 mod environment;
 mod explain;
 mod healthcheck;
@@ -13,6 +15,8 @@ mod inherited;
 mod learn;
 mod log;
 mod log_arguments;
+#[cfg(feature = "cli")]
+mod man;
 mod output;
 mod panic;
 mod parse;

@@ -6,14 +6,16 @@ use clap::Subcommand;
 
 #[cfg(target_os = "linux")]
 use super::bench;
-use super::{client, learn, picture, unchecked, view};
+use super::{client, completions, learn, man, picture, unchecked, view};
 
 #[derive(Subcommand)]
 pub(super) enum Tool {
     Client(Box<client::ClientArguments>),
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArguments>),
+    Completions(completions::CompletionsArguments),
     Learn(learn::LearnArguments),
+    Man(man::ManArguments),
     Picture(picture::PictureArguments),
     Unchecked(unchecked::UncheckedArguments),
     View(view::ViewArguments),
@@ -24,7 +26,9 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
         Tool::Client(arguments) => client::run(arguments),
         #[cfg(target_os = "linux")]
         Tool::Bench(arguments) => bench::run(arguments),
+        Tool::Completions(arguments) => completions::run(arguments),
         Tool::Learn(arguments) => learn::run(arguments),
+        Tool::Man(arguments) => man::run(arguments),
         Tool::Picture(arguments) => picture::run(arguments),
         Tool::Unchecked(arguments) => unchecked::run(arguments),
         Tool::View(arguments) => view::run(arguments),

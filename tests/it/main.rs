@@ -11,6 +11,7 @@ mod chat;
 mod clients;
 #[path = "../common/mod.rs"]
 mod common;
+mod completions;
 mod cookies;
 mod counters;
 mod documents;
@@ -28,6 +29,7 @@ mod learn;
 mod learn_project;
 mod lifecycle;
 mod limits;
+mod man;
 mod memory;
 mod messages;
 mod nothing_leaks;

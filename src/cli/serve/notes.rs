@@ -30,15 +30,17 @@ Signals:
   SIGUSR1 are always handled, and no signal stays blocked. A write beyond the
   file size limit (`ulimit -f`) fails like a write to a full disk.
 
-Service manager (systemd): with NOTIFY_SOCKET in the environment, as under
-`Type=notify`, the server sends READY=1 when every address is bound and
-accepts, RELOADING=1 and READY=1 around the reopening of files, STOPPING=1 at
-the first stop signal, and STATUS= with its connections, at most every 2 s.
+Service manager (systemd):
+  With NOTIFY_SOCKET in the environment, as under `Type=notify`, the server
+  sends READY=1 when every address is bound and accepts, RELOADING=1 and READY=1
+  around the reopening of files, STOPPING=1 at the first stop signal, and
+  STATUS= with its connections, at most every 2 s.
 
-Outputs: neither clients nor signals wait for an output. If an output stalls
-(a pipe that is not read, a terminal stopped with ^S), lines that do not fit
-its queue are dropped and counted: in the output itself, once it continues,
-and in the summary. At exit a stalled output gets 2 s.
+Outputs:
+  Neither clients nor signals wait for an output. If an output stalls (a pipe
+  that is not read, a terminal stopped with ^S), lines that do not fit its queue
+  are dropped and counted: in the output itself, once it continues, and in the
+  summary. At exit a stalled output gets 2 s.
 
 Exit codes:
   0    drained
