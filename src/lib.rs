@@ -81,7 +81,7 @@ mod stage;
 mod status;
 mod sync;
 mod sys;
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(all(feature = "serve", target_os = "linux"))]
 mod systemd;
 
 pub use check::{Check, check};

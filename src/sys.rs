@@ -8,7 +8,7 @@
 #[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod child;
 pub(crate) mod close;
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod environment;
 pub(crate) mod fork;
 #[cfg(all(test, echown_loom))]

@@ -92,7 +92,11 @@ fn with_foreign_option(
         .hide(true)
         .num_args(0)
         .default_missing_value("");
-    command.mut_subcommand(*subcommand, |command| command.arg(refused))
+    // The program with `serve` alone does not have all of them.
+    match command.find_subcommand(subcommand) {
+        Some(_) => command.mut_subcommand(*subcommand, |command| command.arg(refused)),
+        None => command,
+    }
 }
 
 /// Makes `--acceptors -1` an error about its value, and not about an unknown option.
