@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
 
 /// Writes why the command failed. Returns the exit code.
 fn fail(message: impl fmt::Display, code: u8) -> ExitCode {
-    stderr_line::stderr_line(format_args!("echown: {message}"));
+    stderr_line::stderr_line(stderr_line::Line::error(message));
     ExitCode::from(code)
 }
 

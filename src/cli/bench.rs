@@ -23,7 +23,7 @@ use super::EXIT_USAGE;
 use super::log_arguments::OutputFormat;
 use super::output::{Files, Flush, Output, Writers, documents};
 use super::reports::Reporting;
-use super::stderr_line::{self, stderr_line};
+use super::stderr_line::{self, Line, stderr_line};
 use super::style::StyleName;
 use super::units::{
     at_least_one, duration, ip, number, positive_duration, process, processor, size,
@@ -361,7 +361,7 @@ impl SignalHandler for BenchSignals {
     }
 
     fn show_custody(&self, registry: &Registry) {
-        stderr_line(registry.snapshot());
+        stderr_line(Line::custody(&registry.snapshot()));
     }
 
     fn reopen_files(&self) {}
@@ -504,7 +504,7 @@ fn finish(
 ) -> Result<ExitCode, BenchError> {
     let mut code = ExitCode::SUCCESS;
     for failure in results.iter().filter_map(|(name, result)| result.failure(name)) {
-        stderr_line(format_args!("echown: {failure}"));
+        stderr_line(Line::error(failure));
         code = ExitCode::FAILURE;
     }
     let has_something = results.iter().any(|(_, result)| result.messages > 0);

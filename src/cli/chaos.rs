@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::stderr_line::stderr_line;
+use super::stderr_line::{Line, stderr_line};
 use super::units::{escaped, number};
 use crate::echo::{Chaos, ChaosTarget, SharedHandler};
 use crate::faults::{FaultInjector, FaultRates};
@@ -70,7 +70,8 @@ impl ChaosArguments {
     pub(super) fn inject_faults(&self, settings: RegistryBuilder) -> RegistryBuilder {
         let Some(plan) = self.faults else { return settings };
         let seed = self.faults_seed.unwrap_or_else(|| fastrand::u64(..));
-        stderr_line(format_args!("faults: {plan} with --faults-seed {seed}"));
+        let text = format_args!("faults: {plan} with --faults-seed {seed}");
+        stderr_line(Line::from(text).event("faults").field("seed", seed));
         settings.inject_faults(&Arc::new(FaultInjector::with_rates(plan, seed)))
     }
 
@@ -78,7 +79,8 @@ impl ChaosArguments {
     pub(super) fn wrap(&self, handler: Arc<dyn ChaosTarget>) -> SharedHandler {
         let Some(plan) = self.chaos else { return handler };
         let seed = self.chaos_seed.unwrap_or_else(|| fastrand::u64(..));
-        stderr_line(format_args!("chaos: {plan} with --chaos-seed {seed}"));
+        let text = format_args!("chaos: {plan} with --chaos-seed {seed}");
+        stderr_line(Line::from(text).event("chaos").field("seed", seed));
         Arc::new(Chaos::new(handler, FaultInjector::with_rates(plan, seed)))
     }
 }

@@ -12,6 +12,7 @@ use super::log_arguments::LogArguments;
 use super::output::documents;
 use super::record::RecordArguments;
 use super::reports::{ReportArguments, Reporting};
+use super::stderr_line::form::set_format;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::net::Endpoint;
 
@@ -84,6 +85,7 @@ enum ClientStyle {
 }
 
 pub(super) fn run(arguments: &ClientArguments) -> ExitCode {
+    set_format(arguments.log.log_format);
     let ClientArguments { style, address, staged, broadcast, log, record, .. } = arguments;
     let reporting = match arguments.prepare() {
         Ok(reporting) => Arc::new(reporting),
@@ -111,7 +113,7 @@ impl ClientArguments {
         if let Some(option) = of_another {
             return Err(format!("{option} is for --style {other}"));
         }
-        let reporting = reports.prepare()?;
+        let reporting = reports.prepare(log.log_format)?;
         let outputs = [
             ("--log-file", log.log_file.as_deref()),
             ("--trace-events", staged.trace_file()),

@@ -17,7 +17,8 @@ pub(super) struct LogArguments {
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = one_of::<LevelFilter>(LEVELS))]
     pub(super) log_level: LevelFilter,
 
-    /// Format of the log and of the custody table: text, or one JSON object per line.
+    /// Format of the log and of all of standard error: text, or one JSON object per line, with the keys
+    /// `timestamp`, `level` and `message`. Then reports, too, are JSON unless --report is given.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: OutputFormat,
 

@@ -23,14 +23,18 @@
 //! get two seconds in total and are then given up. The main thread writes the findings that the
 //! registry makes after that, and the last messages.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::Level;
+
 use super::log_arguments::{LogArguments, OutputFormat};
 use super::reports::Reporting;
-use super::stderr_line::{self, stderr_line};
+use super::stderr_line::form::{is_journal, marked};
+use super::stderr_line::{self, Line, stderr_line};
 use crate::ownership::{Promise, Report};
 use crate::report::Plural;
 use crate::signals;
@@ -71,8 +75,11 @@ const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// between the two signals that `timeout(1)` sends.
 const SIGNAL_DELAY: Duration = Duration::from_millis(200);
 
-/// Whether standard error is coloured: if it is a terminal and `NO_COLOR` is not set.
+/// Whether standard error is coloured: if it is a terminal and `NO_COLOR` is not set. The journal is not.
 pub(super) fn stderr_has_colours() -> bool {
+    if is_journal() {
+        return false;
+    }
     let choice = anstream::AutoStream::choice(&io::stderr());
     io::stderr().is_terminal() && choice != anstream::ColorChoice::Never
         || choice == anstream::ColorChoice::AlwaysAnsi
@@ -114,7 +121,7 @@ impl Output {
         let report_file = reports
             .path()
             .map(|path| channel("report writer", REPORT, Some(path), reports.notice()));
-        let stderr = channel("stderr writer", "line", None, Some(OutputFormat::Text));
+        let stderr = channel("stderr writer", "line", None, None);
         stderr_line::set_queue(Some(Arc::clone(&stderr.queue)));
         Output {
             stderr,
@@ -153,9 +160,9 @@ impl Output {
         })
     }
 
-    /// A destination for log lines.
-    pub(super) fn log_line(self: &Arc<Output>) -> LogLine {
-        LogLine(Arc::clone(self))
+    /// A destination for an event of the log.
+    pub(super) fn log_line(self: &Arc<Output>, level: Level) -> LogLine {
+        LogLine(Arc::clone(self), level)
     }
 
     /// Writes a report; called by the registry's sink.
@@ -167,10 +174,12 @@ impl Output {
         }
     }
 
-    /// Writes a line of an event trace, which ends with a newline.
-    pub(super) fn event(&self, line: String) {
-        let channel = self.events.as_ref().unwrap_or(&self.stderr);
-        channel.queue.push(Item::Line(line.into_bytes()));
+    /// Writes a line of an event trace.
+    pub(super) fn event(&self, line: &impl fmt::Display) {
+        match &self.events {
+            Some(channel) => channel.queue.push(Item::Line(format!("{line}\n").into_bytes())),
+            None => stderr_line(Line::from(line).event("trace").level(Level::TRACE)),
+        }
     }
 
     /// Closes and reopens the files, because they may have been renamed.
@@ -234,7 +243,7 @@ struct Channel {
     unit: &'static str,
     /// `None` for standard error.
     path: Option<PathBuf>,
-    /// The format of the notice about dropped items, if the output has one.
+    /// The format of the notice about dropped items, if the file has one.
     notice: Option<OutputFormat>,
     /// Formats reports.
     reporting: Arc<Reporting>,
@@ -306,7 +315,7 @@ impl Channel {
             }
         }
         if let Err(failure) = promise.join() {
-            stderr_line(format_args!("echown: the {} failed: {failure}", self.name));
+            stderr_line(Line::error(format_args!("the {} failed: {failure}", self.name)));
         }
         if self.queue.is_abandoned() {
             self.report_loss();
@@ -315,11 +324,13 @@ impl Channel {
     }
 
     fn report_loss(&self) {
-        stderr_line(format_args!(
-            "echown: {} was given up, it took nothing in the end; {} dropped in all",
+        let dropped = self.queue.dropped();
+        let text = format_args!(
+            "{} was given up, it took nothing in the end; {} dropped in all",
             outlet::name(self.path.as_deref()),
-            Plural(self.queue.dropped(), self.unit)
-        ));
+            Plural(dropped, self.unit)
+        );
+        stderr_line(Line::error(text).event("dropped").field("lines", dropped));
     }
 
     fn write_last(self: &Arc<Channel>) {
@@ -329,7 +340,7 @@ impl Channel {
         self.queue.close(Instant::now());
         match self.writer(true) {
             Ok(writer) => writer.run(),
-            Err(error) => stderr_line(format_args!("echown: {error}")),
+            Err(error) => stderr_line(Line::error(error)),
         }
     }
 
@@ -350,12 +361,14 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The writer of one log event.
-pub(super) struct LogLine(Arc<Output>);
+pub(super) struct LogLine(Arc<Output>, Level);
 
 impl Write for LogLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let channel = self.0.log.as_ref().unwrap_or(&self.0.stderr);
-        channel.queue.push(Item::Line(line.to_vec()));
+        match &self.0.log {
+            Some(channel) => channel.queue.push(Item::Line(line.to_vec())),
+            None => self.0.stderr.queue.push(Item::Line(marked(line.to_vec(), self.1))),
+        }
         Ok(line.len())
     }
 

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use echown_fd::escape;
+use tracing::Level;
 
 use super::log_arguments::OutputFormat;
 use super::output::documents;
-use super::stderr_line::stderr_line;
+use super::stderr_line::form::{is_json, marked};
+use super::stderr_line::{Line, stderr_line};
 use crate::ownership::{RegistryBuilder, Report};
 use crate::report::{Baseline, BaselineState, Colours, Entry, Format, Plural, Sources, github};
 
@@ -18,15 +20,9 @@ use crate::report::{Baseline, BaselineState, Colours, Entry, Format, Plural, Sou
 #[derive(Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct ReportArguments {
-    /// Format of reports.
-    #[arg(
-        long,
-        visible_alias = "format",
-        value_name = "FORMAT",
-        default_value = "text",
-        value_parser = formats()
-    )]
-    report: Format,
+    /// Format of reports. [default: text; json on standard error with --log-format json]
+    #[arg(long, visible_alias = "format", value_name = "FORMAT", value_parser = formats())]
+    report: Option<Format>,
 
     /// Append reports to this file instead of standard error. SIGHUP reopens it. Required for the
     /// document formats (`junit`, `sarif`): the file is replaced as a whole after each finding. To
@@ -65,19 +61,27 @@ impl ReportArguments {
     ///
     /// # Errors
     /// The message for the user.
-    pub(super) fn prepare(&self) -> Result<Reporting, String> {
-        if self.report.is_document() && self.report_file.is_none() {
+    pub(super) fn prepare(&self, log_format: OutputFormat) -> Result<Reporting, String> {
+        let is_json_stderr = log_format == OutputFormat::Json && self.report_file.is_none();
+        let default = if is_json_stderr { Format::Json } else { Format::Text };
+        let format = self.report.unwrap_or(default);
+        if format.is_document() && self.report_file.is_none() {
             return Err(format!(
-                "--report {} is a document and cannot be mixed with other output: add --report-file \
-                 FILE",
-                self.report
+                "--report {format} is a document and cannot be mixed with other output: add \
+                 --report-file FILE"
+            ));
+        }
+        if format == Format::Github && is_json_stderr {
+            return Err(format!(
+                "--report {format} is lines of text and cannot be mixed with --log-format json: add \
+                 --report-file FILE"
             ));
         }
         let read = |path: &PathBuf| {
             Baseline::read(path, &Sources::nearby()).map_err(|error| error.to_string())
         };
         Ok(Reporting {
-            format: self.report,
+            format,
             path: self.report_file.clone(),
             baseline: self.baseline.as_ref().map(read).transpose()?,
             findings: self.write_baseline.clone().map(|path| (path, Mutex::default())),
@@ -89,7 +93,7 @@ impl ReportArguments {
 impl ReportArguments {
     /// Whether the findings are one document, which is replaced as a whole.
     pub(super) fn is_document(&self) -> bool {
-        self.report.is_document()
+        self.report.is_some_and(Format::is_document)
     }
 
     /// The output files, by option.
@@ -180,13 +184,13 @@ impl Reporting {
 
     /// A report as text: followed by an empty line, or as lines. Empty if all of it is in the
     /// baseline.
-    pub(super) fn render(&self, report: &Report, sources: &Sources, colours: Colours) -> Vec<u8> {
+    pub(super) fn render(&self, report: &Report, sources: &Sources, colours: Colours) -> String {
         let mut entries = Entry::of_report(report, sources);
         entries.retain(|entry| self.baseline_state(entry) != BaselineState::Unchanged);
         if entries.is_empty() {
-            return Vec::new();
+            return String::new();
         }
-        let text = match self.format {
+        match self.format {
             Format::Json => format!("{}\n", report.to_json()),
             Format::Github => {
                 let mut annotated = self.annotated.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,8 +201,26 @@ impl Reporting {
             Format::Text | Format::Junit | Format::Sarif => {
                 format!("{}\n\n", report.render(sources, colours))
             }
-        };
-        text.into_bytes()
+        }
+    }
+
+    /// A report as [`render`](Reporting::render) writes it, in the form of standard error.
+    pub(super) fn for_stderr(
+        &self,
+        report: &Report,
+        sources: &Sources,
+        colours: Colours,
+    ) -> Vec<u8> {
+        let text = self.render(report, sources, colours);
+        if text.is_empty() || !is_json() {
+            return marked(text.into_bytes(), Level::ERROR);
+        }
+        if self.format != Format::Json {
+            return Line::finding(Some(text.trim_end()), "{}").into_bytes();
+        }
+        let headline = report.to_string().lines().next().unwrap_or_default().to_owned();
+        let message = matches!(report, Report::Leak(_)).then_some(&*headline);
+        Line::finding(message, text.trim_end()).into_bytes()
     }
 
     /// The format of the line that reports dropped items, for a report file that people read line by
@@ -224,9 +246,8 @@ impl Reporting {
             let (entries, findings) = baseline.used();
             if findings > 0 {
                 stderr_line(format_args!(
-                    "baseline: {} known (entries used: {})",
-                    Plural(findings, "finding"),
-                    entries
+                    "baseline: {} known (entries used: {entries})",
+                    Plural(findings, "finding")
                 ));
             }
             for unused in baseline.unused() {

@@ -26,7 +26,8 @@ use super::output::{Files, Output, Writers, documents};
 use super::record::{RecordArguments, Recorder, Recording};
 use super::reports::{ReportArguments, Reporting};
 use super::status_arguments::StatusArguments;
-use super::stderr_line::stderr_line;
+use super::stderr_line::form::set_format;
+use super::stderr_line::{Line, stderr_line};
 use super::style::{StyleArguments, StyleName};
 use super::units::at_least_one;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
@@ -104,6 +105,7 @@ pub(super) struct ServeArguments {
 }
 
 pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
+    set_format(arguments.log.log_format);
     let (known, reporting) = match arguments.prepare() {
         Ok((known, reporting)) => (known, Arc::new(reporting)),
         Err(message) => return fail(message + &arguments.note_of_variables(), EXIT_USAGE),
@@ -159,9 +161,11 @@ fn write_summary(arguments: &ServeArguments, summary: &ServerSummary) -> Result<
 }
 
 fn print_summary(summary: &ServerSummary, registry_summary: &RegistrySummary) {
-    stderr_line(summary);
+    let headline = summary.to_string().replace('\n', "; ");
+    stderr_line(Line::with_data("summary", &headline, summary, || summary.to_json()));
     for (reason, times) in &registry_summary.used_suppressions {
-        stderr_line(format_args!("suppressed {}: {reason}", Plural(*times, "time")));
+        let text = format_args!("suppressed {}: {reason}", Plural(*times, "time"));
+        stderr_line(Line::from(text).event("suppressed").field("times", times));
     }
     for unused in &registry_summary.unused_suppressions {
         tracing::warn!("unused suppression, it may be out of date: {unused}");
@@ -195,7 +199,7 @@ impl ServeArguments {
         self.styles.check_level(level)?;
         let known = self.checker.suppressions.as_deref().map(suppressions::read).transpose();
         let known = known.map_err(|error| error.to_string())?.unwrap_or_default();
-        let reporting = self.reports.prepare()?;
+        let reporting = self.reports.prepare(self.log.log_format)?;
         documents::distinct(self.outputs())?;
         Ok((known, reporting))
     }

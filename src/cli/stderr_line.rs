@@ -1,14 +1,20 @@
 //! Lines on standard error, which may be closed, full, or stalled.
 //!
+//! All that the program says there is a [`Line`], whose form ([`form`]) is chosen here: text or JSON, and
+//! with the priorities of the journal. `stderr_line(format_args!("..."))` is enough for a message for people.
+//!
 //! While the program runs, lines go through a queue to the task that writes standard error (see `output`):
 //! a thread that prints a line never waits for the reader. Before the queue exists, and after it has ended,
 //! lines are written directly, and a stalled reader delays them by two seconds, once.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::output::{Flush, Item, Outlet, Queue, STALL_TIMEOUT};
+pub(super) use line::Line;
+
+pub(super) mod form;
+mod line;
 
 /// The queue, while it exists.
 static QUEUE: Mutex<Option<Arc<Queue>>> = Mutex::new(None);
@@ -16,10 +22,11 @@ static QUEUE: Mutex<Option<Arc<Queue>>> = Mutex::new(None);
 /// The deadline of direct writes, set when the first one has to wait.
 static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Writes a line to standard error. Errors are ignored: a missing reader must not end the program, as the
-/// panic of `eprintln!` would. The line is one write, so that lines of other processes do not split it.
-pub(super) fn stderr_line(line: impl fmt::Display) {
-    write(format!("{line}\n").into_bytes());
+/// Writes a message to standard error: a [`Line`], or whatever can be displayed. Errors are ignored: a
+/// missing reader must not end the program, as the panic of `eprintln!` would. A line is one write, so that
+/// lines of other processes do not split it.
+pub(super) fn stderr_line(line: impl Into<Line>) {
+    write(line.into().into_bytes());
 }
 
 /// Writes bytes as they are.

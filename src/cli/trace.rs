@@ -39,7 +39,6 @@ impl TraceArguments {
     /// The sink of the event trace, if one is requested.
     pub(super) fn sink(&self, output: &Arc<Output>) -> Option<Sink> {
         let output = Arc::clone(output);
-        self.is_wanted()
-            .then(|| -> Sink { Box::new(move |line| output.event(format!("{line}\n"))) })
+        self.is_wanted().then(|| -> Sink { Box::new(move |line| output.event(line)) })
     }
 }

@@ -18,7 +18,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::log_arguments::OutputFormat;
-use super::stderr_line::stderr_line;
+use super::stderr_line::{Line, stderr_line};
 use super::{EXIT_FAILURE, exit_code_of_print, fail};
 use allowed::Allowed;
 use test_binary::TestBinary;
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &UncheckedArguments) -> ExitCode {
     match compare_all(arguments) {
         Ok((comparisons, allowed)) => {
             for line in allowed.unused() {
-                stderr_line(format_args!("echown: {line}"));
+                stderr_line(Line::error(line));
             }
             print(&comparisons, arguments.format)
         }

@@ -10,7 +10,7 @@ use echown_fd::escape;
 
 use super::inherited::declare_inherited;
 use super::output::documents;
-use super::stderr_line::stderr_line;
+use super::stderr_line::{Line, stderr_line};
 use super::{EXIT_FAILURE, fail};
 use crate::bind::Planned;
 use crate::net::Endpoint;
@@ -101,7 +101,7 @@ fn serve(arguments: &ViewArguments, registry: &Registry) -> Result<(), String> {
     let signals = Signals::install(registry, Arc::new(ViewSignals(stop)))
         .map_err(|error| format!("failed to watch for signals: {error}"))?;
     let server = server.start()?;
-    stderr_line(format_args!("open {}", server.url()));
+    stderr_line(Line::from(format_args!("open {}", server.url())).event("status"));
     // An error means the same: the signal handler is gone.
     let _ = stopped.recv();
     server.stop();
@@ -123,7 +123,7 @@ impl SignalHandler for ViewSignals {
     }
 
     fn show_custody(&self, registry: &Registry) {
-        stderr_line(registry.snapshot());
+        stderr_line(Line::custody(&registry.snapshot()));
     }
 
     fn reopen_files(&self) {}

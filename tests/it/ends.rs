@@ -237,7 +237,7 @@ fn assert_ends_by(style: &str, (reason, arguments, act): &Way) {
     assert!(log_text.contains("connections ended: "), "{log_text}");
     assert!(log_text.contains(&format!("1 {reason}")), "{log_text}");
     let is_logged =
-        log_text.lines().any(|line| line.contains("\"INFO\"") && line.contains("ended: "));
+        log_text.lines().any(|line| line.contains("\"INFO\"") && line.contains("\"ended: "));
     let is_logged_elsewhere = ["aborted", "panic", "refused"].contains(reason);
     assert!(is_logged != is_logged_elsewhere || *reason == "refused", "{reason}: {log_text}");
 }

@@ -39,7 +39,7 @@ use stopping::{
 mod addresses;
 mod dialect;
 mod exhaustion;
-mod peers;
+pub mod peers;
 mod stopping;
 
 /// One module per dialect with one test per scenario.

@@ -47,6 +47,7 @@ mod soaking;
 mod staged;
 mod staged_client;
 mod stalled;
+mod standard_error;
 mod status;
 mod style_pages;
 #[cfg(target_os = "linux")]

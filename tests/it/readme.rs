@@ -29,6 +29,6 @@ fn netcat_gets_hello_echoed() {
 
 #[test]
 fn the_listening_address_is_the_first_line_of_output() {
-    let server = Server::start(&["--log-format", "json"]);
+    let server = Server::start(&[]);
     assert_eq!(server.seen.last().unwrap(), &format!("listening on {}", server.address()));
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{poll, wait_until};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -31,13 +31,19 @@ impl Server {
 
     /// Starts a prepared command and waits until it listens on `addresses` addresses.
     pub fn run(command: &mut Command, listeners: usize) -> Server {
-        let mut child = without_variables(command)
+        let (stderr, writer) = std::io::pipe().expect("two descriptors are free");
+        Server::run_with(command.stderr(writer), stderr, listeners)
+    }
+
+    /// Starts a command whose standard error is the other end of a pipe.
+    pub fn run_with(command: &mut Command, stderr: PipeReader, listeners: usize) -> Server {
+        let child = without_variables(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let stderr = child.stderr.take().expect("it was piped");
+        // The writing end of this process is in the command, and would keep the pipe open.
+        command.stderr(Stdio::null());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -49,7 +55,9 @@ impl Server {
         let mut server = Server { child, lines, seen: Vec::new(), addresses: Vec::new() };
         for _ in 0..listeners {
             let line = server.wait_for_line("listening on ");
-            let address = line.trim_start_matches("listening on ");
+            // As text to the end of the line, as JSON to the end of the string.
+            let (_, address) = line.split_once("listening on ").expect("waited for");
+            let address = address.split('"').next().unwrap_or(address);
             server.addresses.push(address.parse().expect("the address is numeric"));
         }
         server

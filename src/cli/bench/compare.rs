@@ -14,7 +14,7 @@ use echown_fd::escape;
 use super::results::{ResultArguments, Results};
 use super::{BenchError, LoadArgs, StatusLine, connections_max, host, limits, own};
 use crate::cli::log_arguments::OutputFormat;
-use crate::cli::stderr_line::stderr_line;
+use crate::cli::stderr_line::{Line, stderr_line};
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
 use crate::ownership::Registry;
@@ -90,7 +90,7 @@ pub(super) fn run(
         };
         results.show(&(text + "\n"), stop)?;
         for failure in comparison.servers.iter().filter_map(ServerComparison::failure) {
-            stderr_line(format_args!("echown: {failure} (load `{}`)", load.name));
+            stderr_line(Line::error(format_args!("{failure} (load `{}`)", load.name)));
             code = ExitCode::FAILURE;
         }
         if stop.is_stopped() {

@@ -12,7 +12,7 @@ use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::record::{RecordArguments, Recorder, Recording};
 use crate::cli::reports::Reporting;
-use crate::cli::stderr_line::stderr_line;
+use crate::cli::stderr_line::{Line, stderr_line};
 use crate::cli::style::StyleName;
 use crate::cli::units::size;
 use crate::cli::{EXIT_FAILURE, fail};
@@ -147,7 +147,7 @@ impl SignalHandler for ChatSignals {
     }
 
     fn show_custody(&self, registry: &Registry) {
-        stderr_line(registry.snapshot());
+        stderr_line(Line::custody(&registry.snapshot()));
     }
 
     /// The terminal has been closed.

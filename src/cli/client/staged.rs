@@ -16,7 +16,7 @@ use crate::cli::log_arguments::LogArguments;
 use crate::cli::output::{Files, Output, Writers};
 use crate::cli::record::{RecordArguments, Recorder, Recording};
 use crate::cli::reports::Reporting;
-use crate::cli::stderr_line::stderr_line;
+use crate::cli::stderr_line::{Line, stderr_line};
 use crate::cli::style::StyleName;
 use crate::cli::trace::TraceArguments;
 use crate::cli::units::{at_least_one, duration, positive, timeout};
@@ -124,9 +124,10 @@ pub(super) fn run(
     let has_write_failed = write_failed.load(Ordering::Relaxed);
     let code = match ran {
         Ok(summary) => {
-            stderr_line(summary);
+            let data = || summary.to_json();
+            stderr_line(Line::with_data("summary", &summary.to_string(), summary, data));
             if has_write_failed {
-                stderr_line(format_args!("echown: failed to write all replies to standard output"));
+                stderr_line(Line::error("failed to write all replies to standard output"));
             }
             let code = if has_succeeded(&settings, &summary) && !has_write_failed {
                 ExitCode::from(registry_summary.exit_code)
@@ -136,11 +137,11 @@ pub(super) fn run(
             finish(reporting, code)
         }
         Err(WorkersRunError::Setup(message)) => {
-            stderr_line(format_args!("echown: {message}"));
+            stderr_line(Line::error(message));
             ExitCode::FAILURE
         }
         Err(WorkersRunError::Run(message)) => {
-            stderr_line(format_args!("echown: {message}"));
+            stderr_line(Line::error(message));
             finish(reporting, ExitCode::FAILURE)
         }
     };
@@ -225,7 +226,7 @@ impl SignalHandler for WorkerSignals {
     }
 
     fn show_custody(&self, registry: &Registry) {
-        stderr_line(registry.snapshot());
+        stderr_line(Line::custody(&registry.snapshot()));
     }
 
     fn reopen_files(&self) {

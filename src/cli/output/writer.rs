@@ -5,15 +5,21 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::Level;
+
 use super::document_file::DocumentFile;
 use super::outlet::{Outlet, name};
 use super::queue::{Item, Queue};
 use super::{Channel, REPORT, guard, leaving, stderr_has_colours};
 use crate::cli::log_arguments::OutputFormat;
-use crate::cli::stderr_line::{self, stderr_line};
+use crate::cli::stderr_line::form::marked;
+use crate::cli::stderr_line::{self, Line, stderr_line};
 use crate::net::File;
 use crate::ownership::Resource;
 use crate::report::{Colours, Plural, Sources};
+
+/// Why items were dropped.
+const NOT_TAKEN: &str = "this output did not take them in time";
 
 /// How many bytes are taken from the queue at once.
 const TAKEN_BYTES: usize = 64 * 1024;
@@ -114,27 +120,30 @@ impl Writer {
                     guard(document).add(entries);
                     return Vec::new();
                 }
-                let is_coloured = path.is_none() && stderr_has_colours();
+                if path.is_some() {
+                    return reporting.render(&report, &self.sources, Colours::Never).into_bytes();
+                }
+                let is_coloured = stderr_has_colours();
                 let colours = if is_coloured { Colours::Always } else { Colours::Never };
-                reporting.render(&report, &self.sources, colours)
+                reporting.for_stderr(&report, &self.sources, colours)
             }
             Item::Dropped(items) => {
                 let dropped = Plural(items, unit);
                 if path.is_some() {
                     self.report_error(&format!("{dropped} dropped: it did not take them in time"));
                 }
-                // As after a report, an empty line follows.
-                let end = if *unit == REPORT { "\n\n" } else { "\n" };
-                let text = match notice {
-                    Some(OutputFormat::Text) => format!(
-                        "echown: {dropped} dropped here: this output did not take them in time{end}"
-                    ),
-                    Some(OutputFormat::Json) => {
-                        format!("{{\"event\":\"dropped\",\"lines\":{items}}}\n")
+                let text = format_args!("{dropped} dropped here: {NOT_TAKEN}");
+                let line = Line::error(text).event("dropped").field("lines", items);
+                match notice {
+                    _ if path.is_none() => line.into_bytes(),
+                    Some(OutputFormat::Json) => line.unmarked().into_bytes(),
+                    // As after a report, an empty line follows.
+                    Some(OutputFormat::Text) => {
+                        let end = if *unit == REPORT { "\n\n" } else { "\n" };
+                        format!("echown: {text}{end}").into_bytes()
                     }
-                    None => String::new(),
-                };
-                text.into_bytes()
+                    None => Vec::new(),
+                }
             }
             Item::Reopen => Vec::new(),
         }
@@ -165,7 +174,7 @@ impl Writer {
                     ));
                 }
                 self.is_failing = true;
-                stderr_line::write(bytes.to_vec());
+                self.redirect(bytes);
             }
         }
         Ok(())
@@ -201,7 +210,19 @@ impl Writer {
     }
 
     fn report_error(&self, what: &str) {
-        stderr_line(format_args!("echown: {}: {what}", name(self.channel.path.as_deref())));
+        let path = name(self.channel.path.as_deref());
+        stderr_line(Line::error(format_args!("{path}: {what}")));
+    }
+
+    /// Writes to standard error what the file rejects: lines of a JSON log as they are, others as a text.
+    fn redirect(&self, bytes: &[u8]) {
+        if self.channel.notice == Some(OutputFormat::Json) {
+            stderr_line::write(marked(bytes.to_vec(), Level::INFO));
+            return;
+        }
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        stderr_line(Line::from(text).event("redirected"));
     }
 }
 

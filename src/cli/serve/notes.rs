@@ -41,6 +41,8 @@ Outputs:
   that is not read, a terminal stopped with ^S), lines that do not fit its queue
   are dropped and counted: in the output itself, once it continues, and in the
   summary. At exit a stalled output gets 2 s.
+  In the journal of systemd (JOURNAL_STREAM) every line on standard error has
+  the priority of its level, and neither a time stamp nor colours.
 
 Exit codes:
   0    drained

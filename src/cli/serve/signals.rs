@@ -1,11 +1,11 @@
 //! What the server does when a signal arrives.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::service_manager::Notifier;
-use crate::cli::log_arguments::OutputFormat;
 use crate::cli::output::Output;
-use crate::cli::stderr_line::stderr_line;
+use crate::cli::stderr_line::{Line, stderr_line};
 use crate::echo::{SharedHandler, Signal};
 use crate::ownership::Registry;
 use crate::server::{Control, ControlHandle, CountsReader};
@@ -13,7 +13,6 @@ use crate::signals::SignalHandler;
 
 /// The signal handler of the server.
 pub(super) struct ServeSignals {
-    pub(super) format: OutputFormat,
     pub(super) output: Arc<Output>,
     pub(super) style: SharedHandler,
     pub(super) control: ControlHandle,
@@ -32,25 +31,15 @@ impl SignalHandler for ServeSignals {
     }
 
     fn show_custody(&self, registry: &Registry) {
-        let custody = registry.snapshot();
         let references = registry.graph();
         let connections = self.counts.read();
-        let has_references = !references.edges.is_empty();
-        match self.format {
-            OutputFormat::Json => {
-                stderr_line(custody.to_json());
-                stderr_line(connections.to_json());
-                if has_references {
-                    stderr_line(references.to_json());
-                }
-            }
-            OutputFormat::Text => {
-                stderr_line(custody);
-                stderr_line(connections);
-                if has_references {
-                    stderr_line(format_args!("references: {}", references.to_mermaid()));
-                }
-            }
+        stderr_line(Line::custody(&registry.snapshot()));
+        let text = connections.to_string();
+        stderr_line(Line::with_data("connections", &text, &text, || connections.to_json()));
+        if !references.edges.is_empty() {
+            let headline = format!("references: {}", references.edges.len());
+            let text = fmt::from_fn(|f| write!(f, "references: {}", references.to_mermaid()));
+            stderr_line(Line::with_data("references", &headline, text, || references.to_json()));
         }
     }
 

@@ -10,7 +10,8 @@ use super::super::environment;
 use super::super::output::{Output, documents};
 use super::super::record::Recorder;
 use super::super::reports::Reporting;
-use super::super::stderr_line::stderr_line;
+use super::super::stderr_line::form::Shown;
+use super::super::stderr_line::{Line, stderr_line};
 use super::SUMMARY;
 use super::ServeArguments;
 use super::addresses::Addresses;
@@ -53,7 +54,6 @@ pub(super) fn serve(
     output.start()?;
     let manager = manager.start(server.counts_reader())?;
     let handler = Arc::new(ServeSignals {
-        format: arguments.log.log_format,
         output: Arc::clone(output),
         style: Arc::clone(&style),
         control: server.control(),
@@ -77,11 +77,13 @@ pub(super) fn serve(
     }
     // All descriptors of the server itself are open now, so a reader of these lines can count them.
     for address in server.addresses() {
-        stderr_line(format_args!("listening on {address}"));
+        let text = format!("listening on {address}");
+        stderr_line(Line::from(text).event("listening").field("address", Shown(address)));
     }
     let status = status.map(|status| status.start()).transpose()?;
     if let Some(status) = &status {
-        stderr_line(format_args!("status on {}", status.url()));
+        let text = format!("status on {}", status.url());
+        stderr_line(Line::from(text).event("status").field("url", status.url()));
     }
     let at_start = || manager.ready();
     let served = server.serve_between(at_start, || {

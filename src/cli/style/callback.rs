@@ -1,8 +1,10 @@
 //! The options of `--style callback`.
 
+use std::fmt;
+
 use clap::Args;
 
-use super::super::stderr_line::stderr_line;
+use super::super::stderr_line::{Line, stderr_line};
 use crate::echo::Callback;
 use crate::echo::callback::ConnectionLabel;
 use crate::ownership::Level;
@@ -43,6 +45,7 @@ impl CallbackArguments {
 
 /// Prints a graph of a connection's references to standard error, in Mermaid notation.
 fn print_graph(connection: &ConnectionLabel, phase: &'static str, graph: &Graph) {
-    let drawn = graph.to_mermaid();
-    stderr_line(format_args!("graph of {connection}, {phase}:\n```mermaid\n{drawn}```"));
+    let headline = format!("graph of {connection}, {phase}");
+    let text = fmt::from_fn(|f| write!(f, "{headline}:\n```mermaid\n{}```", graph.to_mermaid()));
+    stderr_line(Line::with_data("graph", &headline, text, || graph.to_json()));
 }

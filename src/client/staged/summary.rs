@@ -6,6 +6,7 @@ use crate::report::Plural;
 
 /// The counters of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub(crate) struct Summary {
     /// Requests.
@@ -22,6 +23,18 @@ pub(crate) struct Summary {
     pub lost: u64,
     /// Whether the client was stopped before every worker was done.
     pub is_stopped: bool,
+}
+
+#[cfg(feature = "json")]
+impl Summary {
+    /// One line of JSON.
+    #[must_use]
+    pub(crate) fn to_json(self) -> String {
+        match serde_json::to_string(&self) {
+            Ok(json) => json,
+            Err(error) => unreachable!("plain data always serializes: {error}"),
+        }
+    }
 }
 
 impl fmt::Display for Summary {
