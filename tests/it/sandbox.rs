@@ -1,8 +1,9 @@
 //! The sandbox: what a restricted server can still do, what it cannot, and what it logs about it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +12,7 @@ use landlock::{ABI, AccessFs, LandlockStatus, Ruleset, RulesetAttr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::reports::{Folder, meet, stderr, text};
-use super::server::{DEADLINE, Server, exchange, serve};
+use super::server::{AS_ROOT, DEADLINE, Server, exchange, serve};
 use crate::common::temp_path::TempPath;
 use crate::common::{require_tool, wait_until};
 
@@ -262,4 +263,53 @@ fn a_service_manager_is_notified_out_of_a_strict_sandbox() {
         assert_eq!(code, Some(0), "{lines:#?}");
         received("STOPPING=1");
     }
+}
+
+/// The warnings to root of a server that is started by a wrapper, reloads once and ends. `None`: the
+/// wrapper does not work here.
+fn warnings_to_root(wrapper: &[&str]) -> Option<Vec<String>> {
+    let log = TempPath::new("as-root");
+    // Another user writes to it.
+    fs::write(&log, "").unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    let program = serve(&["127.0.0.1:0"], &["--log-file", log.text()]);
+    let (wrapped, words) =
+        wrapper.split_first().map_or((None, wrapper), |(it, rest)| (Some(it), rest));
+    let mut command = Command::new(wrapped.map_or(program.get_program(), |it| OsStr::new(*it)));
+    command.args(words).args(wrapped.map(|_| program.get_program())).args(program.get_args());
+    let probe = wrapped.map_or(Ok(true), |it| {
+        Command::new(it).args(words).arg("true").status().map(|status| status.success())
+    });
+    if !require_tool(&wrapper.join(" "), probe.unwrap_or(false)) {
+        return None;
+    }
+    let server = Server::run(&mut command, 1);
+    server.signal(Signal::HUP);
+    wait_until("the reload", || text(&*log).contains("SIGHUP"));
+    assert_eq!(server.stop().0, Some(0));
+    Some(text(&*log).lines().filter(|line| line.contains(AS_ROOT)).map(str::to_owned).collect())
+}
+
+#[test]
+fn root_gets_one_warning_that_names_the_ways_not_to_be_root() {
+    let warnings = warnings_to_root(&[]).unwrap();
+    let uid_map = text("/proc/self/uid_map");
+    let is_initial = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if !(rustix::process::geteuid().is_root() && is_initial) {
+        eprintln!("skipped: the user is not root");
+        assert_eq!(warnings, [""; 0]);
+        return;
+    }
+    let [warning] = &warnings[..] else { panic!("{warnings:#?}") };
+    for way in ["WARN", "`User=`", "socket activation", "CAP_NET_BIND_SERVICE"] {
+        assert!(warning.contains(way), "{warning}");
+    }
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    assert_eq!(warnings_to_root(&nobody).unwrap_or_default(), [""; 0]);
+}
+
+/// As in a rootless container, where root is the user that started it.
+#[test]
+fn root_of_a_user_namespace_gets_no_warning() {
+    assert_eq!(warnings_to_root(&["unshare", "-r"]).unwrap_or_default(), [""; 0]);
 }

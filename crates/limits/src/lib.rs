@@ -32,7 +32,8 @@ pub use capacity::{
 };
 pub use memory::{MemoryLimit, MemoryLimits};
 pub use threads::{
-    MAP_COUNT, MAPPINGS_PER_THREAD, ThreadLimit, ThreadLimits, mappings_and_max, without_proc,
+    MAP_COUNT, MAPPINGS_PER_THREAD, ThreadLimit, ThreadLimits, is_root, mappings_and_max,
+    without_proc,
 };
 
 /// The maximum number of open descriptors of this process (`RLIMIT_NOFILE`); `None` for no limit.

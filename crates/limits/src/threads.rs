@@ -109,9 +109,7 @@ fn cgroup_pids() -> Option<(u64, u64)> {
 /// Exempt are the real user 0 and processes with `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN`, all as seen
 /// from the initial user namespace. So the limit applies to root in a rootless container.
 fn nproc_binds() -> bool {
-    // A kernel without user namespaces does not have this file, and only the initial namespace.
-    let initial =
-        std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_every_user(&map));
+    let initial = is_in_initial_namespace();
     !(initial && (rustix::process::getuid().is_root() || has_exempting_capability()))
 }
 
@@ -126,6 +124,18 @@ fn has_exempting_capability() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn has_exempting_capability() -> bool {
     false
+}
+
+/// Whether this process has the rights of root on this machine: not those that root has in a user
+/// namespace, as in a rootless container.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root() && is_in_initial_namespace()
+}
+
+/// Whether this process is in the initial user namespace.
+fn is_in_initial_namespace() -> bool {
+    // A kernel without user namespaces does not have this file, and only the initial namespace.
+    std::fs::read_to_string("/proc/self/uid_map").map_or(true, |map| maps_every_user(&map))
 }
 
 /// Whether a `uid_map` is that of the initial user namespace, which maps every id to itself.

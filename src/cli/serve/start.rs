@@ -22,6 +22,11 @@ use crate::server::{Server, ServerSummary};
 use crate::signals::Signals;
 use crate::status::StatusServer;
 
+/// The warning about the user. An open socket needs no privileges, and a bound port stays bound.
+const AS_ROOT: &str = "running as root, which only binding a port below 1024 may need: run it as another user \
+     (systemd: `User=`), and let the service manager bind such a port (socket activation) or give the \
+     process the capability CAP_NET_BIND_SERVICE";
+
 /// Serves to the end and returns the summary.
 ///
 /// # Errors
@@ -72,6 +77,9 @@ pub(super) fn serve(
         tracing::warn!("{lowered}");
     }
     arguments.limits.log_lowered(arguments.style, &server);
+    if echown_limits::is_root() {
+        tracing::warn!("{AS_ROOT}");
+    }
     for lost in [echown_limits::without_proc(), echown_fd::fd::without_cookies()].iter().flatten() {
         tracing::warn!("{lost}");
     }
