@@ -15,10 +15,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::net::{Endpoint, Listener, ListenerOptions};
 use crate::ownership;
+use crate::sys::platform::{self, Mode};
 pub(crate) use cause::cause;
 pub(crate) use received::{Planned, ReceivedListener, Sender};
 
@@ -132,8 +133,7 @@ fn is_stale(path: &Path) -> bool {
 /// causes `EAGAIN`.
 fn is_rejected(path: &Path) -> io::Result<bool> {
     let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let probe = platform::socket(AddressFamily::UNIX, SocketType::STREAM, Mode::NonBlocking)?;
     let probe = ownership::own_fd(probe)?;
     Ok(probe.with(|probe| rustix::net::connect(probe, &address) == Err(Errno::CONNREFUSED))?)
 }

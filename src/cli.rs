@@ -11,7 +11,7 @@ mod environment;
 mod explain;
 mod healthcheck;
 mod inherited;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", not(target_vendor = "apple")))]
 mod learn;
 mod log;
 mod log_arguments;

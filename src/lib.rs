@@ -46,11 +46,12 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 // `docs/api.txt` lists what is `pub`.
 #![warn(unreachable_pub)]
-// Without `cli`, what only the other subcommands use is left out by the linker.
+// What only the other subcommands, or only Linux uses; the linker leaves it out.
 #![cfg_attr(all(feature = "serve", not(feature = "cli")), allow(dead_code, unused_imports))]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))]
 
 // The lessons' programs name this crate as their users do.
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", not(target_vendor = "apple")))]
 extern crate self as echown;
 
 mod bind;
@@ -64,7 +65,7 @@ pub mod faults;
 pub mod frame;
 #[cfg(feature = "macros")]
 mod harness;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", not(target_vendor = "apple")))]
 mod lessons;
 pub mod net;
 pub mod ownership;

@@ -44,7 +44,7 @@ pub(crate) use rule::{Access, Rule};
 mod kernel {
     use super::{Applied, Landlock, Rule};
 
-    pub(super) fn restrict(_: &[&Rule], _: bool) -> Applied {
+    pub(super) fn restrict(_: &[Rule]) -> Applied {
         Applied { landlock: Landlock::Missing, no_new_privs: false }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod fork;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod loom_probe;
 pub(crate) mod memory;
+pub(crate) mod platform;
 #[cfg(feature = "serve")]
 pub(crate) mod signal;
 #[cfg(all(feature = "serve", target_os = "linux"))]

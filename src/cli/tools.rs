@@ -6,7 +6,9 @@ use clap::Subcommand;
 
 #[cfg(target_os = "linux")]
 use super::bench;
-use super::{client, completions, learn, man, picture, unchecked, view};
+#[cfg(not(target_vendor = "apple"))]
+use super::learn;
+use super::{client, completions, man, picture, unchecked, view};
 
 #[derive(Subcommand)]
 pub(super) enum Tool {
@@ -14,6 +16,7 @@ pub(super) enum Tool {
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArguments>),
     Completions(completions::CompletionsArguments),
+    #[cfg(not(target_vendor = "apple"))]
     Learn(learn::LearnArguments),
     Man(man::ManArguments),
     Picture(picture::PictureArguments),
@@ -27,6 +30,7 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
         #[cfg(target_os = "linux")]
         Tool::Bench(arguments) => bench::run(arguments),
         Tool::Completions(arguments) => completions::run(arguments),
+        #[cfg(not(target_vendor = "apple"))]
         Tool::Learn(arguments) => learn::run(arguments),
         Tool::Man(arguments) => man::run(arguments),
         Tool::Picture(arguments) => picture::run(arguments),

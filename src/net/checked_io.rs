@@ -10,6 +10,7 @@ use super::syscalls::{Syscalls, waits};
 use crate::faults::Waits;
 use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
+use crate::sys::platform;
 
 /// The maximum number of buffers of one vectored call (`IOV_MAX`); further buffers wait for the
 /// next call.
@@ -43,7 +44,7 @@ pub(super) fn send<C: Managed>(
     flags: SendFlags,
 ) -> io::Result<usize> {
     let kernel = Syscalls::of(handle);
-    let flags = flags | SendFlags::NOSIGNAL;
+    let flags = flags | platform::NO_SIGNAL;
     let waits = waits(!flags.contains(SendFlags::DONTWAIT));
     let sent = with_timeout(handle, Timeout::Send, waits, |fd, waits| {
         kernel.send(fd, bytes, flags | send_flags(waits))
@@ -70,7 +71,7 @@ pub(super) fn send_vectored_as<C: Managed>(
 ) -> io::Result<usize> {
     let buffers = &buffers[..buffers.len().min(BUFFERS_MAX)];
     let kernel = Syscalls::of(handle);
-    let flags = flags | SendFlags::NOSIGNAL;
+    let flags = flags | platform::NO_SIGNAL;
     let waits = waits(!flags.contains(SendFlags::DONTWAIT));
     let sent = with_timeout(handle, Timeout::Send, waits, |fd, waits| {
         kernel.sendmsg(fd, buffers, flags | send_flags(waits))

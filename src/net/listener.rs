@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketType};
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::address::{Address, may_try_next, no_address};
@@ -30,6 +30,7 @@ use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
 use crate::ownership::handle::Handle;
 use crate::ownership::{Owned, Refused, ResourceCell, Site};
+use crate::sys::platform::Mode;
 pub(crate) use received::listening_address;
 
 /// Default for the number of connections that wait to be accepted. The standard library's 128 are used
@@ -202,8 +203,7 @@ impl ListenerOptions {
 
     #[track_caller]
     fn socket(&self, family: AddressFamily, kind: &'static str) -> io::Result<Listener> {
-        let flags = SocketFlags::empty();
-        let socket = socket::socket(family, SocketType::STREAM, flags, kind)?;
+        let socket = socket::socket(family, SocketType::STREAM, Mode::Blocking, kind)?;
         let stop_quota = StopQuota::new(self.backlog);
         let listening = Listening::new(socket, ListenerMode::Blocking);
         let listener: Listener =

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use echown_fd::kind;
 use rustix::event::PollFlags;
-use rustix::pipe::PipeFlags;
 
 use super::checked::{Checked, marker};
 use super::wait::wait;
 use crate::ownership::{Registry, Site};
+use crate::sys::platform;
 
 /// The read end of a pipe.
 ///
@@ -40,7 +40,7 @@ pub type PipeWriter = Checked<marker::PipeWriter>;
 #[track_caller]
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let site = Site::here();
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (reader, writer) = platform::pipe()?;
     let registry = Registry::current();
     let reader = registry.own_fd_as(reader, kind::PIPE, None, site)?;
     let writer = registry.own_fd_as(writer, kind::PIPE, None, site)?;

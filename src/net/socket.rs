@@ -7,9 +7,10 @@ use std::path::Path;
 
 use echown_fd::fd::Direction;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::ownership::{Owned, Registry, Site};
+use crate::sys::platform::{self, Mode};
 
 /// A new socket, owned from the start. A stream socket receives urgent data in line (`SO_OOBINLINE`):
 /// otherwise reads skip the urgent byte, and no call of a [`Stream`](super::Stream) returns it. Accepted TCP sockets
@@ -18,10 +19,10 @@ use crate::ownership::{Owned, Registry, Site};
 pub(super) fn socket(
     family: AddressFamily,
     socket_type: SocketType,
-    flags: SocketFlags,
+    mode: Mode,
     kind: &'static str,
 ) -> io::Result<Owned<OwnedFd>> {
-    let socket = rustix::net::socket_with(family, socket_type, flags | SocketFlags::CLOEXEC, None)?;
+    let socket = platform::socket(family, socket_type, mode)?;
     if socket_type == SocketType::STREAM {
         sockopt::set_socket_oobinline(&socket, true)?;
     }

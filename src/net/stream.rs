@@ -13,7 +13,6 @@ use std::time::Duration;
 use echown_fd::{fd::Direction, kind};
 use rustix::event::PollFlags;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::address::{Address, may_try_next, no_address};
 use super::adopt::StdSocket;
@@ -23,6 +22,7 @@ use super::keep_alive::KeepAlive;
 use super::socket::unix_path;
 use super::wait::wait;
 use crate::ownership::{Owned, Refused, Registry, Site};
+use crate::sys::platform;
 
 pub use half::{ReadHalf, WriteHalf};
 
@@ -118,9 +118,7 @@ impl Stream {
         match address {
             Address::Inet(address) => connect::inet(address, None),
             Address::Path(path) => connect::unix(&unix_path(path)?, None),
-            Address::Abstract(name) => {
-                connect::unix(&SocketAddrUnix::new_abstract_name(name)?, None)
-            }
+            Address::Abstract(name) => connect::unix(&platform::abstract_name(name)?, None),
             Address::Unnamed => {
                 let text = "a socket without a name cannot be connected to";
                 Err(io::Error::new(io::ErrorKind::InvalidInput, text))
@@ -152,8 +150,7 @@ impl Stream {
     #[track_caller]
     pub fn pair() -> io::Result<(Stream, Stream)> {
         let site = Site::here();
-        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
-        let (one, other) = rustix::net::socketpair(family, SocketType::STREAM, flags, None)?;
+        let (one, other) = platform::socket_pair()?;
         // As for every other stream socket: see `net::socket`.
         sockopt::set_socket_oobinline(&one, true)?;
         sockopt::set_socket_oobinline(&other, true)?;

@@ -11,12 +11,12 @@ use rustix::event::{PollFd, Timespec};
 use rustix::io::{Errno, Result};
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix,
-    SocketFlags,
 };
 
 use crate::faults::{Fault, FaultInjector, Waits};
 use crate::ownership::Managed;
 use crate::ownership::handle::Handle;
+use crate::sys::platform;
 
 /// The kind of a UDP socket in registries.
 const UDP: &str = kind::UDP_SOCKET;
@@ -151,7 +151,7 @@ impl<'a> Syscalls<'a> {
         is_waiting: bool,
     ) -> Result<(OwnedFd, Option<SocketAddrAny>)> {
         self.before(Some(Fault::Accept), waits(is_waiting))?;
-        rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC)
+        platform::accept(fd)
     }
 
     /// `connect(2)` by TCP or UDP.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use echown_fd::kind;
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketType};
 
 use super::address::{may_try_next, no_address};
 use super::checked::{self, Checked, marker};
@@ -17,6 +17,7 @@ use super::socket::{self, family};
 use super::syscalls::Syscalls;
 use crate::faults::Waits;
 use crate::ownership::Refused;
+use crate::sys::platform::{self, Mode};
 
 /// A UDP socket with one owner.
 ///
@@ -54,8 +55,8 @@ impl UdpSocket {
 
     #[track_caller]
     fn bind_one(address: &SocketAddr) -> io::Result<UdpSocket> {
-        let (family, flags) = (family(address), SocketFlags::empty());
-        let socket = socket::socket(family, SocketType::DGRAM, flags, kind::UDP_SOCKET)?;
+        let (family, mode) = (family(address), Mode::Blocking);
+        let socket = socket::socket(family, SocketType::DGRAM, mode, kind::UDP_SOCKET)?;
         let socket: UdpSocket = Checked(socket);
         socket.handle().call(|fd| rustix::net::bind(fd, address))?;
         Ok(socket)
@@ -96,7 +97,7 @@ impl UdpSocket {
         let Some(to) = to.to_socket_addrs()?.next() else {
             return Err(no_address());
         };
-        let flags = SendFlags::NOSIGNAL;
+        let flags = platform::NO_SIGNAL;
         let sent = with_timeout(self.handle(), Timeout::Send, Waits::Yes, |fd, waits| {
             rustix::net::sendto(fd, bytes, flags | checked_io::send_flags(waits), &to)
         })?;

@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType};
 
 use crate::ownership::{Give, Owned, Registry, Resource};
+use crate::sys::platform::{self, Mode};
 
 /// A connected datagram socket to a service manager.
 pub(crate) struct NotifySocket(Owned<OwnedFd>);
@@ -26,14 +27,13 @@ impl NotifySocket {
     pub(crate) fn connect(registry: &Registry, address: &OsStr) -> io::Result<NotifySocket> {
         let address = match address.as_bytes() {
             [b'/', ..] => SocketAddrUnix::new(address)?,
-            [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+            [b'@', name @ ..] => platform::abstract_name(name)?,
             _ => {
                 let text = "NOTIFY_SOCKET is neither an absolute path nor `@` and a name";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
         };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        let socket = platform::socket(AddressFamily::UNIX, SocketType::DGRAM, Mode::NonBlocking)?;
         let socket = registry.own_fd(socket)?;
         socket.with(|socket| rustix::net::connect(socket, &address))??;
         Ok(NotifySocket(socket))
@@ -44,7 +44,7 @@ impl NotifySocket {
     /// # Errors
     /// Errors of the system call (`WouldBlock`: the manager's queue is full) and the registry.
     pub(crate) fn send(&self, message: &str) -> io::Result<()> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let flags = platform::NO_SIGNAL | SendFlags::DONTWAIT;
         self.0.with(|socket| rustix::net::send(socket, message.as_bytes(), flags))??;
         Ok(())
     }

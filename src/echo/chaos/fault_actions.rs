@@ -131,7 +131,7 @@ fn replace_fd(stream: Stream, count: &dyn Fn()) -> io::Result<()> {
     let registry = registry_of(&stream);
     // A pipe: a cancellation that has just checked the number may shut it down, which does nothing to a
     // pipe; and there may be no file to open.
-    let original = registry.own_fd(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?.0)?;
+    let original = registry.own_fd(sys::platform::pipe()?.0)?;
     let mut newcomer = None;
     let replaced = original.with(|file| {
         stream.handle().call(|number| {

@@ -14,12 +14,13 @@ use echown_fd::kind;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use super::Stream;
 use crate::net::deadline::Deadline;
 use crate::net::socket::{family, socket};
 use crate::net::syscalls::Syscalls;
+use crate::sys::platform::Mode;
 
 /// How long a `connect(2)` on a Unix socket waits for the listener's backlog before it checks whether its
 /// task was cancelled.
@@ -28,8 +29,8 @@ const UNIX_SLICE: Duration = Duration::from_millis(50);
 /// Connects by TCP: `socket(2)`, own, `connect(2)`, `poll(2)`.
 #[track_caller]
 pub(super) fn inet(address: &SocketAddr, timeout: Option<Duration>) -> io::Result<Stream> {
-    let (family, flags) = (family(address), SocketFlags::NONBLOCK);
-    let socket = socket(family, SocketType::STREAM, flags, kind::TCP_STREAM)?;
+    let (family, mode) = (family(address), Mode::NonBlocking);
+    let socket = socket(family, SocketType::STREAM, mode, kind::TCP_STREAM)?;
     let stream = Stream::new(socket);
     establish(&stream, address, timeout)?;
     stream.set_nonblocking(false)?;
@@ -71,8 +72,8 @@ fn await_connection(stream: &Stream, timeout: Option<Duration>) -> io::Result<()
 /// Connects to a Unix socket: `socket(2)`, own, `connect(2)`.
 #[track_caller]
 pub(super) fn unix(address: &SocketAddrUnix, timeout: Option<Duration>) -> io::Result<Stream> {
-    let flags = SocketFlags::empty();
-    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, flags, kind::UNIX_STREAM)?;
+    let mode = Mode::Blocking;
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, mode, kind::UNIX_STREAM)?;
     let stream = Stream::new(socket);
     stream.set_write_timeout(Some(UNIX_SLICE))?;
     let mut deadline = Deadline::after(timeout);
@@ -102,8 +103,8 @@ mod tests {
     fn a_shutdown_that_came_before_the_connect_ends_it() {
         let registry = Registry::new();
         let _entered = registry.enter();
-        let (family, flags) = (AddressFamily::INET, SocketFlags::NONBLOCK);
-        let new = |kind| socket(family, SocketType::STREAM, flags, kind).unwrap();
+        let (family, mode) = (AddressFamily::INET, Mode::NonBlocking);
+        let new = |kind| socket(family, SocketType::STREAM, mode, kind).unwrap();
         let listener = new(kind::TCP_LISTENER);
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         listener.handle().call(|fd| rustix::net::bind(fd, &anywhere)).unwrap();
