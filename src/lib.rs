@@ -71,7 +71,7 @@ pub mod net;
 pub mod ownership;
 pub mod pool;
 mod rate_limited_log;
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 mod sandbox;
 pub mod server;
 #[cfg(feature = "serve")]
