@@ -44,6 +44,9 @@ use sandbox_arguments::SandboxArguments;
 /// Each connection is a task on its own thread, and the task owns the socket. A client that resets,
 /// stalls or floods its connection ends only its own task. A client that shuts down its sending side
 /// gets back everything that it sent, and then end of file.
+///
+/// It serves TCP and Unix sockets. The UDP service of RFC 862 is not built: it replies to forged
+/// addresses, and two of them can echo one datagram without end (CVE-1999-0103).
 #[derive(Args)]
 // The last value wins: scripts can append arguments.
 #[command(args_override_self = true, after_long_help = NOTES)]
