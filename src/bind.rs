@@ -7,12 +7,15 @@
 //! replaced leaves it to its successor.
 
 mod cause;
+mod listening;
 mod received;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
@@ -21,7 +24,9 @@ use crate::net::{Endpoint, Listener, ListenerOptions};
 use crate::ownership;
 use crate::sys::platform::{self, Mode};
 pub(crate) use cause::cause;
-pub(crate) use received::{Planned, ReceivedListener, Sender};
+pub(crate) use listening::Listening;
+#[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(unused_imports))]
+pub(crate) use received::{BoundPlace, Planned, Purpose, ReceivedListener, Sender, matching};
 
 /// An address that this program already listens on.
 #[derive(Clone, Copy)]
@@ -37,11 +42,39 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode, because another program may have created a file at this path meanwhile.
     identity: Option<(u64, u64)>,
+    keeper: FileKeeper,
+}
+
+/// Who removes a socket's file at exit: this process, or another one that has the socket, too.
+#[derive(Clone, Default)]
+pub(crate) struct FileKeeper {
+    is_other: Arc<AtomicBool>,
+}
+
+// The program uses it, and the library does not.
+#[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(dead_code))]
+impl FileKeeper {
+    /// Leaves the file to another process.
+    pub(crate) fn leave(&self) {
+        // ord: Release, to the Acquire in the drop of the file: what came before the hand-over is over.
+        self.is_other.store(true, Ordering::Release);
+    }
+
+    /// Takes the file over from another process.
+    pub(crate) fn take(&self) {
+        // ord: Release, as above.
+        self.is_other.store(false, Ordering::Release);
+    }
 }
 
 impl SocketFile {
     fn new(path: &Path) -> SocketFile {
-        SocketFile { path: path.into(), identity: identity(path) }
+        SocketFile { path: path.into(), identity: identity(path), keeper: FileKeeper::default() }
+    }
+
+    /// Decides who removes it.
+    pub(crate) fn keeper(&self) -> FileKeeper {
+        self.keeper.clone()
     }
 
     /// Where it is.
@@ -53,6 +86,10 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // ord: Acquire, to the Release of the process that decided.
+        if self.keeper.is_other.load(Ordering::Acquire) {
+            return;
+        }
         if self.identity.is_some() && identity(&self.path) == self.identity {
             // It may already be gone.
             let _ = std::fs::remove_file(&self.path);
@@ -81,12 +118,16 @@ pub(crate) fn listen(
     }
     let mut file = None;
     let mut listeners = Vec::with_capacity(planned.received.len());
-    for ReceivedListener { mut listener, address, sender, .. } in planned.received {
+    for ReceivedListener { mut listener, place, sender, removes_path } in planned.received {
         options.apply_to(&mut listener)?;
         if let Sender::Process(_) = sender {
             // A service manager has a setting of its own.
             options.set_backlog(&listener)?;
-            file = file.or_else(|| address.path().map(SocketFile::new));
+            if file.is_none() && removes_path {
+                file = place.address.path().map(SocketFile::new);
+                // The other process keeps it until it has handed over.
+                file.iter().for_each(|file| file.keeper.leave());
+            }
         }
         listeners.push(listener);
     }

@@ -84,6 +84,8 @@ mod sync;
 mod sys;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod systemd;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod upgrade;
 
 pub use check::{Check, check};
 pub use echown_events as events;

@@ -73,5 +73,8 @@ pub(crate) use line_buffer::{LineBuffer, LineStatus, Readiness};
 pub(crate) use listener::listening_address;
 pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe};
+#[cfg(target_os = "linux")]
+#[cfg_attr(not(feature = "serve"), allow(unused_imports))]
+pub(crate) use stream::Peer;
 pub use stream::{ReadHalf, Stream, WriteHalf};
 pub use udp::UdpSocket;

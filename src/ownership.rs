@@ -58,6 +58,7 @@ mod label;
 mod moment;
 mod offer;
 mod policy;
+mod process;
 pub(crate) mod promise;
 mod record;
 mod registry;
@@ -88,6 +89,8 @@ pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
 pub use policy::{Level, Policy};
+#[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(unused_imports))]
+pub(crate) use process::Process;
 pub use promise::{JoinFlatError, Panic, Promise, TaskError, UnjoinedChildren};
 pub(crate) use record::Managed;
 pub use registry::{EXIT_CODE_FINDINGS, Registry, RegistryBuilder};

@@ -14,23 +14,24 @@
 mod accept;
 mod bind;
 mod capacity;
+mod control;
 mod drain;
 mod end_counts;
 mod error;
+mod hooks;
 mod limiter;
 mod reserve;
 mod summary;
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use echown_limits::{Capacity, SystemLimits};
 
-use crate::bind::{Bound, Planned, SocketFile};
+use crate::bind::{Bound, Listening, Planned, SocketFile};
 use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
@@ -38,8 +39,10 @@ use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use bind::BoundAddress;
 pub(crate) use capacity::Reserved;
+pub use control::{Control, ControlHandle};
 pub(crate) use end_counts::ConnectionCounts;
 pub use error::ServerError;
+pub(crate) use hooks::ServerHooks;
 use limiter::{ClientNetwork, ConnectionLimiter, LimitSource};
 pub use summary::ServerSummary;
 
@@ -90,70 +93,11 @@ impl Default for ServerSettings {
     }
 }
 
-/// A command to a running server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Control {
-    /// Stop accepting, finish open connections.
-    Drain,
-    /// Cancel all connections now.
-    Abort,
-}
-
 enum ServerEvent {
     Control(Control),
+    /// Another process has taken over.
+    HandedOver,
     AcceptorEnded(TaskLabel, Result<(), TaskError<()>>),
-}
-
-/// Sends commands to a server, from any thread.
-#[derive(Clone)]
-pub struct ControlHandle {
-    events: SyncSender<ServerEvent>,
-    /// When the first command was sent; the drain timeout starts here.
-    first: Arc<OnceLock<Instant>>,
-    /// Whether any command was sent.
-    is_stopping: Arc<AtomicBool>,
-}
-
-impl ControlHandle {
-    /// Sends a command. Does nothing after the server has ended.
-    pub fn send(&self, command: Control) {
-        // ord: Relaxed; no other access depends on it.
-        self.is_stopping.store(true, Ordering::Relaxed);
-        if command == Control::Drain {
-            // Before the event: acceptors read this time stamp, and an acceptor that ends must not look as
-            // if it ended without a command. An abort starts when the acceptors are cancelled; earlier,
-            // they would let connections finish.
-            self.begin();
-        }
-        match self.events.try_send(ServerEvent::Control(command)) {
-            // A full channel already contains the same command.
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    /// Whether the server drains or aborts, or is about to.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn is_stopping(&self) -> bool {
-        // ord: Relaxed, as in `send`.
-        self.is_stopping.load(Ordering::Relaxed)
-    }
-
-    /// Records the time of the first command and returns it.
-    fn begin(&self) -> Instant {
-        *self.first.get_or_init(Instant::now)
-    }
-
-    /// Returns when the first command was sent, if there was one.
-    fn first(&self) -> Option<Instant> {
-        self.first.get().copied()
-    }
-}
-
-impl fmt::Debug for ControlHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ControlHandle")
-    }
 }
 
 /// Reads a server's connection counts, from any thread.
@@ -269,8 +213,7 @@ impl Server {
         let limiter =
             Arc::new(ConnectionLimiter::new(capacity.connections, source, settings.max_per_ip));
         let (sender, events) = sync_channel(EVENT_QUEUE_MAX);
-        let control =
-            ControlHandle { events: sender, first: Arc::default(), is_stopping: Arc::default() };
+        let control = ControlHandle::new(sender);
         Ok(Server {
             registry: registry.clone(),
             settings,
@@ -287,6 +230,12 @@ impl Server {
     /// The addresses that the server listens on, numeric, in the order they were given.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         self.bound.iter().map(|address| address.name.as_str())
+    }
+
+    /// The addresses, as another process can take them over.
+    #[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(dead_code))]
+    pub(crate) fn listening(&self) -> Vec<Listening> {
+        self.bound.iter().map(BoundAddress::listening).collect()
     }
 
     /// [`addresses`](Server::addresses), for the cause why another part of the program cannot listen.
@@ -333,29 +282,28 @@ impl Server {
     /// The handler failed to start, and nothing was accepted; or an acceptor failed to start, and the
     /// others were drained.
     pub fn serve(self) -> Result<ServerSummary, ServerError> {
-        self.serve_between(|| (), || ())
+        self.serve_with(&mut ())
     }
 
-    /// [`serve`](Server::serve), and runs `at_start` when all acceptors run, and `at_end` after the last
-    /// connection has ended and before the handler closes, to stop tasks that may still call the handler.
+    /// [`serve`](Server::serve) with what the program does at its turning points. The last one comes
+    /// before the handler closes, to stop tasks that may still call the handler.
     ///
     /// # Errors
     /// See [`serve`](Server::serve); `at_end` runs in every case.
-    pub(crate) fn serve_between(
+    pub(crate) fn serve_with(
         self,
-        at_start: impl FnOnce(),
-        at_end: impl FnOnce(),
+        hooks: &mut dyn ServerHooks,
     ) -> Result<ServerSummary, ServerError> {
         let handler = Arc::clone(&self.handler);
-        let served = self.run(at_start);
-        at_end();
+        let served = self.run(hooks);
+        hooks.at_end();
         if served.as_ref().is_ok_and(|summary| summary.stuck.is_empty()) {
             handler.close();
         }
         served
     }
 
-    fn run(self, at_start: impl FnOnce()) -> Result<ServerSummary, ServerError> {
+    fn run(self, hooks: &mut dyn ServerHooks) -> Result<ServerSummary, ServerError> {
         let addresses = self.addresses().map(str::to_owned).collect();
         let context = ServerContext {
             memory: self.capacity.shares.pooled,
@@ -363,7 +311,7 @@ impl Server {
         };
         self.handler.open(&context).map_err(ServerError::accepting)?;
         let limiter = self.limiter;
-        let events = self.control.events.clone();
+        let events = self.control.events().clone();
         let acceptors: Orphans<()> = Orphans::reaped_by(&self.registry, move |task, outcome| {
             // Fails only when the server no longer waits for this acceptor.
             let _ = events.send(ServerEvent::AcceptorEnded(task.clone(), outcome));
@@ -371,6 +319,7 @@ impl Server {
         let mut paths = Vec::new();
         let mut stops = Vec::new();
         let mut failed = None;
+        let gate: Arc<OnceLock<()>> = Arc::default();
         'start: for address in self.bound {
             paths.extend(address.path);
             for (stop, resources) in address.acceptors {
@@ -381,6 +330,7 @@ impl Server {
                     handler: Arc::clone(&self.handler),
                     settings: self.settings.clone(),
                     control: self.control.clone(),
+                    gate: Arc::clone(&gate),
                 };
                 let name = format!("accept {}", address.name);
                 let spawned = self.pool.spawn_named_with(&name, acceptor, accept::Acceptor::run);
@@ -396,24 +346,37 @@ impl Server {
                 }
             }
         }
+        let mut stopped_with = Vec::new();
+        if failed.is_none() {
+            match hooks.before_accepting() {
+                Ok(stops) => stopped_with = stops,
+                Err(message) => failed = Some(ServerError::new(message)),
+            }
+        }
         if let Some(injector) = self.registry.fault_injector() {
             // Faults start here: the server's own resources are open. A failed start is the caller's error.
             injector.begin();
         }
         match failed {
-            Some(_) => self.control.send(Control::Drain),
-            None => at_start(),
+            Some(_) => {
+                hooks.not_accepting();
+                self.control.send(Control::Drain);
+            }
+            None => hooks.accepting(),
         }
+        // Nothing waits for it in vain: no task is cancelled before the event loop runs.
+        gate.get_or_init(|| ());
         let event_loop = EventLoop {
             registry: self.registry.clone(),
             acceptors,
             stops,
+            stopped_with,
             paths,
             events: self.events,
             control: self.control.clone(),
             drain_timeout: self.settings.drain_timeout,
         };
-        let ended = event_loop.run();
+        let ended = event_loop.run(hooks);
         if let Some(acceptor) = &ended.unexpected_end {
             failed.get_or_insert(ServerError::accepting(format!("{acceptor} ended unexpectedly")));
         }
@@ -434,6 +397,8 @@ struct EventLoop {
     registry: Registry,
     acceptors: Orphans<()>,
     stops: Vec<PipeWriter>,
+    /// Of other parts of the program.
+    stopped_with: Vec<PipeWriter>,
     paths: Vec<SocketFile>,
     events: Receiver<ServerEvent>,
     control: ControlHandle,
@@ -450,8 +415,9 @@ struct ShutdownResult {
 
 impl EventLoop {
     /// Handles events until every acceptor has ended, or until the time to wait for them has passed.
-    fn run(mut self) -> ShutdownResult {
+    fn run(mut self, hooks: &mut dyn ServerHooks) -> ShutdownResult {
         let mut wait_until: Option<Instant> = None;
+        let mut is_handed_over = false;
         let mut unexpected_end = None;
         // Counted here: the reaper sends an acceptor's event, and while it runs the set of orphans
         // still contains the acceptor.
@@ -467,18 +433,24 @@ impl EventLoop {
                     if command == Control::Abort {
                         self.abort();
                     }
+                    if is_handed_over {
+                        self.control.hurry();
+                    }
                     let started = self.control.begin();
                     let deadline = match command {
                         Control::Drain => after(started, self.drain_timeout),
                         Control::Abort => Instant::now(),
                     };
-                    // Without its file a Unix socket gets no more clients, so its queue drains.
-                    self.paths.clear();
-                    // After the abort: an acceptor that this wakes starts to drain. The owner can always
-                    // release its own resource.
-                    self.stops.clear();
+                    self.stop_accepting();
                     let latest = after(deadline, STUCK_TIMEOUT);
                     wait_until = Some(wait_until.map_or(latest, |before| before.min(latest)));
+                }
+                Ok(ServerEvent::HandedOver) => {
+                    is_handed_over = true;
+                    self.stop_accepting();
+                    hooks.handed_over();
+                    let deadline = after(self.control.begin(), self.drain_timeout);
+                    wait_until = Some(after(deadline, drain::FINISH_TIME + STUCK_TIMEOUT));
                 }
                 Ok(ServerEvent::AcceptorEnded(task, outcome)) => {
                     report(&task, &outcome);
@@ -503,6 +475,16 @@ impl EventLoop {
         }
         let drain = self.control.first().map_or(Duration::ZERO, |at| at.elapsed());
         ShutdownResult { drain, stuck, unexpected_end }
+    }
+
+    /// Wakes the acceptors.
+    fn stop_accepting(&mut self) {
+        // Without its file a Unix socket gets no more clients, so its queue drains.
+        self.paths.clear();
+        // After an abort: an acceptor that this wakes starts to drain. The owner can always release its own
+        // resource.
+        self.stops.clear();
+        self.stopped_with.clear();
     }
 
     /// Tasks that were cancelled and have not ended: the stuck ones, and those that wait for them.

@@ -46,7 +46,7 @@ mod source;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::bind::{self, Bound, Planned, SocketFile};
+use crate::bind::{self, Bound, Listening, Planned, Purpose, SocketFile};
 use crate::net::{self, Address, Listener, PipeReader, PipeWriter};
 use crate::ownership::{Promise, Registry, TaskError};
 use crate::pool::Pool;
@@ -106,6 +106,7 @@ pub(crate) struct StatusServer {
     pool: Pool,
     listener: Listener,
     file: Option<SocketFile>,
+    listening: Listening,
     stop: (PipeReader, PipeWriter),
     shared: Arc<Shared>,
 }
@@ -146,6 +147,13 @@ impl StatusServer {
             return Err(failed(format!("{bound} is not an address of this machine only")));
         }
         let stop = net::pipe().map_err(|error| failed(error.to_string()))?;
+        let listening = Listening {
+            purpose: Purpose::Status,
+            endpoint: endpoint.clone(),
+            address: address.clone(),
+            listeners: vec![listener.resource()],
+            file: file.as_ref().map(SocketFile::keeper),
+        };
         let url = match &address {
             Address::Inet(address) => format!("http://{address}/"),
             _ => address.to_string(),
@@ -154,7 +162,12 @@ impl StatusServer {
         let shared = Arc::new(Shared { source, hosts, served, url, stop: OnceLock::new() });
         let pool = Pool::builder().registry(registry).limit(THREADS).keep_idle(1);
         let pool = pool.thread_name("status").build();
-        Ok(StatusServer { pool, listener, file, stop, shared })
+        Ok(StatusServer { pool, listener, file, listening, stop, shared })
+    }
+
+    /// Its address, as another process can take it over.
+    pub(crate) fn listening(&self) -> Listening {
+        self.listening.clone()
     }
 
     /// The Unix socket's file, which is removed at exit.

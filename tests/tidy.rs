@@ -50,6 +50,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("server", 5),
     ("signals", 5),
     ("status", 5),
+    ("upgrade", 5),
     ("lessons", 5),
     ("tracer", 5),
     ("cli", 6),

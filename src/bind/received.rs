@@ -34,13 +34,56 @@ impl fmt::Display for Sender {
     }
 }
 
+/// What an address is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "snake_case"))]
+pub(crate) enum Purpose {
+    /// Its clients get their bytes back.
+    Echo,
+    /// The status over HTTP.
+    Status,
+    /// The next upgrade.
+    Upgrade,
+}
+
+/// Where a socket is bound, as its sender says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BoundPlace {
+    /// `None`: for whatever the user wants.
+    pub(crate) purpose: Option<Purpose>,
+    /// As it was written there.
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) address: Address,
+}
+
+/// The first of `places` that is for `endpoint`. One that was written in the same way comes first, because
+/// port 0 leads to every port.
+///
+/// # Errors
+/// The host of the endpoint is not known.
+pub(crate) fn matching<'a>(
+    places: impl Iterator<Item = &'a BoundPlace> + Clone,
+    purpose: Purpose,
+    endpoint: &Endpoint,
+) -> io::Result<Option<&'a BoundPlace>> {
+    let mut places = places.filter(|place| place.purpose.is_none_or(|its| its == purpose));
+    let mut others = places.clone();
+    if let Some(place) = places.find(|place| place.endpoint.as_ref() == Some(endpoint)) {
+        return Ok(Some(place));
+    }
+    others
+        .find_map(|place| is_at(&place.address, endpoint).map(|is| is.then_some(place)).transpose())
+        .transpose()
+}
+
 /// A received listening socket, owned by the current task.
 pub(crate) struct ReceivedListener {
     pub(crate) listener: Listener,
-    pub(crate) address: Address,
-    /// The endpoint that the sender bound, as it was written there.
-    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) place: BoundPlace,
     pub(crate) sender: Sender,
+    /// Whether this process removes the path of a Unix socket at exit, once it has taken over.
+    pub(crate) removes_path: bool,
 }
 
 impl ReceivedListener {
@@ -57,18 +100,8 @@ impl ReceivedListener {
     ) -> Result<ReceivedListener, String> {
         let address = net::listening_address(&descriptor)?;
         let listener = Listener::own_shared(descriptor).map_err(|error| error.to_string())?;
-        Ok(ReceivedListener { listener, address, endpoint, sender })
-    }
-
-    /// Whether this is a socket for `endpoint`.
-    ///
-    /// # Errors
-    /// The host of the endpoint is not known.
-    pub(crate) fn is_for(&self, endpoint: &Endpoint) -> io::Result<bool> {
-        if self.endpoint.as_ref() == Some(endpoint) {
-            return Ok(true);
-        }
-        is_at(&self.address, endpoint)
+        let place = BoundPlace { purpose: None, endpoint, address };
+        Ok(ReceivedListener { listener, place, sender, removes_path: false })
     }
 }
 
@@ -114,24 +147,25 @@ impl Planned {
     /// # Errors
     /// The host of the endpoint is not known.
     pub(crate) fn take(
+        purpose: Purpose,
         endpoint: Endpoint,
         received: &mut Vec<ReceivedListener>,
     ) -> io::Result<Planned> {
-        let mut taken = Vec::new();
-        let mut index = 0;
-        while index < received.len() {
-            if received[index].is_for(&endpoint)? {
-                taken.push(received.remove(index));
-            } else {
-                index += 1;
-            }
-        }
+        let places = received.iter().map(|received| &received.place);
+        let Some(place) = matching(places, purpose, &endpoint)?.cloned() else {
+            return Ok(Planned::bound(endpoint));
+        };
+        // All sockets of one address: each of them has a queue of its own.
+        let is_there = |received: &mut ReceivedListener| {
+            received.place.address == place.address && received.place.purpose == place.purpose
+        };
+        let taken = received.extract_if(.., is_there).collect();
         Ok(Planned { endpoint, received: taken })
     }
 
     /// A received socket at its own address.
     pub(crate) fn of(received: ReceivedListener) -> Planned {
-        let endpoint = match &received.address {
+        let endpoint = match &received.place.address {
             Address::Path(path) => Endpoint::Unix(path.clone()),
             Address::Inet(address) => match address.ip() {
                 ip if ip == Ipv6Addr::UNSPECIFIED || ip == Ipv4Addr::UNSPECIFIED => {

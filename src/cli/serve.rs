@@ -2,6 +2,7 @@
 
 mod addresses;
 mod check_arguments;
+mod hooks;
 mod limit_arguments;
 mod notes;
 mod sandbox_arguments;
@@ -9,6 +10,8 @@ mod sandbox_arguments;
 mod service_manager;
 mod signals;
 mod start;
+#[cfg_attr(not(target_os = "linux"), path = "serve/no_upgrade.rs")]
+mod upgrade;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,7 @@ use check_arguments::CheckArguments;
 use limit_arguments::LimitArguments;
 use notes::NOTES;
 use sandbox_arguments::SandboxArguments;
+use upgrade::UpgradeArguments;
 
 /// Echo bytes (RFC 862) until SIGINT or SIGTERM.
 ///
@@ -98,6 +102,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     sandbox: SandboxArguments,
+
+    #[command(flatten)]
+    upgrade: UpgradeArguments,
 
     #[command(flatten)]
     log: LogArguments,

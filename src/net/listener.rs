@@ -1,5 +1,6 @@
 //! Listeners: accept connections, and stop on request.
 
+mod mode;
 mod received;
 
 use std::io;
@@ -105,6 +106,8 @@ pub struct ListenerOptions {
     reuse_port: bool,
     /// `None`: the system's default (`net.ipv6.bindv6only`).
     is_dual_stack: Option<bool>,
+    /// The mode of a Unix socket's file. `None`: what the umask leaves.
+    mode: Option<u32>,
     accepted: AcceptedOptions,
 }
 
@@ -176,6 +179,7 @@ impl ListenerOptions {
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
         let address = unix_path(path.as_ref())?;
         let listener = self.socket(AddressFamily::UNIX, kind::UNIX_LISTENER)?;
+        self.set_mode(&listener)?;
         listener.handle().call(|fd| rustix::net::bind(fd, &address))?;
         self.listen(listener)
     }
@@ -229,6 +233,7 @@ impl Default for ListenerOptions {
             backlog: BACKLOG_DEFAULT,
             reuse_port: false,
             is_dual_stack: None,
+            mode: None,
             accepted,
         }
     }
@@ -347,7 +352,8 @@ impl Listener {
         } else {
             None
         };
-        let options = ListenerOptions { backlog, reuse_port: true, is_dual_stack, accepted };
+        let options =
+            ListenerOptions { backlog, reuse_port: true, is_dual_stack, mode: None, accepted };
         options.bind_inet(&address)
     }
 }

@@ -1,6 +1,8 @@
 //! Stream sockets: TCP over IPv4 and IPv6, and Unix.
 
 mod connect;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod half;
 
 use std::io;
@@ -24,6 +26,8 @@ use super::wait::wait;
 use crate::ownership::{Owned, Refused, Registry, Site};
 use crate::sys::platform;
 
+#[cfg(target_os = "linux")]
+pub(crate) use descriptors::Peer;
 pub use half::{ReadHalf, WriteHalf};
 
 /// A connected stream socket, TCP or Unix, with one owner.

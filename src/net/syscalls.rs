@@ -135,6 +135,51 @@ impl<'a> Syscalls<'a> {
         self.moving(bytes.len(), |len| rustix::io::write(fd, &bytes[..len]))
     }
 
+    /// `sendmsg(2)` with one descriptor.
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(super) fn send_with(
+        self,
+        fd: BorrowedFd<'_>,
+        bytes: &[u8],
+        descriptor: BorrowedFd<'_>,
+        flags: SendFlags,
+    ) -> Result<usize> {
+        use rustix::net::SendAncillaryMessage;
+        self.before(Some(Fault::Write), waits(!flags.contains(SendFlags::DONTWAIT)))?;
+        let one = [descriptor];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fits = control.push(SendAncillaryMessage::ScmRights(&one));
+        debug_assert!(fits, "there is space for one descriptor");
+        rustix::net::sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags)
+    }
+
+    /// `recvmsg(2)` with up to `MOST` descriptors, which are appended. Returns how many bytes came, and
+    /// whether all descriptors did.
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(super) fn receive_with<const MOST: usize>(
+        self,
+        fd: BorrowedFd<'_>,
+        buffer: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+        flags: RecvFlags,
+    ) -> Result<(usize, bool)> {
+        use rustix::net::{RecvAncillaryMessage, ReturnFlags};
+        self.before(Some(Fault::Read), waits(!flags.contains(RecvFlags::DONTWAIT)))?;
+        let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut buffers = [IoSliceMut::new(buffer)];
+        let received = rustix::net::recvmsg(fd, &mut buffers, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(passed) = message {
+                descriptors.extend(passed);
+            }
+        }
+        Ok((received.bytes, !received.flags.contains(ReturnFlags::CTRUNC)))
+    }
+
     /// `writev(2)`, for descriptors other than sockets.
     pub(super) fn writev(self, fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize> {
         self.before(None, Waits::Yes)?;

@@ -77,6 +77,8 @@ pub(crate) struct Record {
     timeouts: AtomicU8,
     /// Another process has the open file description, too; see [`Record::set_shared`].
     is_shared: AtomicBool,
+    /// Another process has taken over; see [`Record::set_handed_over`].
+    is_handed_over: AtomicBool,
     history: Mutex<History>,
 }
 
@@ -121,6 +123,7 @@ impl Record {
             sent: AtomicU64::new(0),
             timeouts: AtomicU8::new(timeouts(Direction::Both)),
             is_shared: AtomicBool::new(false),
+            is_handed_over: AtomicBool::new(false),
             history: Mutex::default(),
         };
         if record.keeps(Event::Acquired) {
@@ -350,6 +353,20 @@ impl Record {
     pub(crate) fn is_shared(&self) -> bool {
         // ord: Acquire, as above.
         self.is_shared.load(Ordering::Acquire)
+    }
+
+    /// Records that another process has taken over the open file description that it shares: the owner has
+    /// only to close the descriptor.
+    pub(crate) fn set_handed_over(&self) {
+        // ord: Release, to the Acquire in `is_handed_over`: an owner that finds it set also finds what the
+        // hand-over wrote before.
+        self.is_handed_over.store(true, Ordering::Release);
+    }
+
+    /// Whether another process has taken over.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        // ord: Acquire, as above.
+        self.is_handed_over.load(Ordering::Acquire)
     }
 
     /// Shuts down the number, which is pinned or held exclusively, in this resource's direction.

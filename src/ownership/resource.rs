@@ -22,6 +22,19 @@ impl Resource {
         self.0
     }
 
+    pub(super) fn managed(&self) -> &dyn Managed {
+        &*self.0
+    }
+
+    /// Whether both are descriptors of one open file, such as a socket and its duplicate.
+    #[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(dead_code))]
+    pub(crate) fn is_same_file(&self, other: &Resource) -> bool {
+        match (self.0.record().descriptor, other.0.record().descriptor) {
+            (Some(one), Some(other)) => !one.identity.differs_from(other.identity),
+            _ => false,
+        }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> ResourceId {

@@ -49,6 +49,11 @@ fn next_id() -> TaskId {
     TaskId::new(NonZeroU64::new(id).expect("ids are counted from 1"))
 }
 
+/// The label of something that is named like a task in custodies and is none.
+pub(crate) fn unused_label(name: &str) -> TaskLabel {
+    TaskLabel { id: next_id(), name: name.into() }
+}
+
 /// How a task was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use echown_fd::escape;
@@ -32,6 +32,8 @@ pub(super) struct Acceptor {
     pub(super) handler: SharedHandler,
     pub(super) settings: ServerSettings,
     pub(super) control: ControlHandle,
+    /// Set when the server may accept.
+    pub(super) gate: Arc<OnceLock<()>>,
 }
 
 impl Give for Acceptor {
@@ -57,8 +59,9 @@ impl Acceptor {
         let refusal_log = RateLimited::default();
         let mut backoff = AcceptBackoff::default();
         let mut spin = AdaptiveSpin::default();
+        self.gate.wait();
         // In a drain: until the queued connections are accepted, but not beyond the deadline.
-        while self.deadline().is_none_or(|deadline| Instant::now() < deadline) {
+        while !self.is_over() {
             let AcceptorResources { listener, stop, .. } = &self.resources;
             let pause = match listener.accept_or_stop_spinning(stop, &mut spin) {
                 Ok(Some((stream, peer))) => {
@@ -91,7 +94,22 @@ impl Acceptor {
             }
         }
         let deadline = self.deadline().unwrap_or_else(Instant::now);
-        drain::drain(self.resources.listener, &connections, deadline);
+        if self.resources.listener.is_handed_over() {
+            drain::hand_over(self.resources.listener, &connections, deadline, &self.control);
+        } else {
+            drain::drain(self.resources.listener, &connections, deadline);
+        }
+    }
+
+    /// Whether to accept no more, even if connections are queued: at the deadline of a drain, and when
+    /// the queue is another process's.
+    fn is_over(&self) -> bool {
+        match self.deadline() {
+            Some(deadline) => {
+                self.resources.listener.is_handed_over() || Instant::now() >= deadline
+            }
+            None => false,
+        }
     }
 
     /// The deadline of the drain, if it has started.

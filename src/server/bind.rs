@@ -5,13 +5,16 @@ use std::io;
 use super::ServerSettings;
 use super::error::ServerError;
 use super::reserve::ReserveFd;
-use crate::bind::{self, Bound, Planned, SocketFile};
-use crate::net::{self, Listener, ListenerOptions, PipeReader, PipeWriter};
+use crate::bind::{self, Bound, Listening, Planned, Purpose, SocketFile};
+use crate::net::{self, Address, Endpoint, Listener, ListenerOptions, PipeReader, PipeWriter};
 
 /// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
     /// The numeric address.
     pub(super) name: String,
+    address: Address,
+    /// As the user wrote it.
+    endpoint: Endpoint,
     /// For each acceptor: the write end of its stop pipe, and its resources.
     pub(super) acceptors: Vec<(PipeWriter, AcceptorResources)>,
     /// The Unix socket's file, removed when this is dropped.
@@ -21,6 +24,17 @@ pub(super) struct BoundAddress {
 impl BoundAddress {
     pub(super) fn bound(&self) -> Bound<'_> {
         Bound { name: &self.name, file: self.path.as_ref() }
+    }
+
+    pub(super) fn listening(&self) -> Listening {
+        let listeners = self.acceptors.iter().map(|(_, resources)| resources.listener.resource());
+        Listening {
+            purpose: Purpose::Echo,
+            endpoint: self.endpoint.clone(),
+            address: self.address.clone(),
+            listeners: listeners.collect(),
+            file: self.path.as_ref().map(SocketFile::keeper),
+        }
     }
 
     /// Limits the kernel's buffers of each accepted connection to this many bytes each.
@@ -73,10 +87,12 @@ pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 /// Opens the resources of one address.
 #[track_caller]
 fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress> {
+    let endpoint = planned.endpoint.clone();
     let count = planned.acceptors(settings.acceptors.get());
     let (mut listeners, path) = bind::listen(planned, &options(settings))?;
     let first = &listeners[0];
-    let name = first.local_addr()?.to_string();
+    let address = first.local_addr()?;
+    let name = address.to_string();
     let clones = (listeners.len()..count).map(|_| first.reuse_port_clone(settings.backlog));
     let clones = clones.collect::<io::Result<Vec<Listener>>>()?;
     listeners.extend(clones);
@@ -86,7 +102,7 @@ fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress>
         let reserve = ReserveFd::new(&stop)?;
         acceptors.push((order, AcceptorResources { listener, stop, reserve }));
     }
-    Ok(BoundAddress { name, acceptors, path })
+    Ok(BoundAddress { name, address, endpoint, acceptors, path })
 }
 
 /// What every listener of the server has.

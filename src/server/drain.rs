@@ -12,13 +12,46 @@
 //!    down, their tasks return `Cancelled`, their finalizers run.
 //! 6. A task that does not end even then is blocked outside of its own sockets. Main waits for it a
 //!    moment longer, logs its name, and lets the process end.
+//!
+//! After a hand-over to another process ([`upgrade`](crate::upgrade)) two steps differ: the queue is left
+//! to the other process, and connections go on as before until the deadline. Then they have
+//! [`FINISH_TIME`] for step 4.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::ControlHandle;
 use crate::net::Listener;
 use crate::ownership::Error;
 use crate::pool::Orphans;
 use crate::report::Plural;
+
+/// How long connections may take to finish when the deadline after a hand-over has passed.
+pub(super) const FINISH_TIME: Duration = Duration::from_secs(1);
+
+/// How long a hand-over's drain waits before it checks for a command.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Closes the listener, which another process has, too, and lets the connections go on, until the deadline
+/// or until a command.
+pub(super) fn hand_over<T: Send + 'static>(
+    listener: Listener,
+    connections: &Orphans<T>,
+    deadline: Instant,
+    control: &ControlHandle,
+) {
+    // Closed and not shut down: the socket and its queue are the other process's.
+    let closed = listener.close();
+    debug_assert!(closed.is_ok(), "the acceptor owns it: {closed:?}");
+    while !control.is_hurried() {
+        let now = Instant::now();
+        match connections.wait_until(deadline.min(now + SLICE)) {
+            Ok(false) if now < deadline => {}
+            // All have ended, the time is over, or this task was cancelled.
+            _ => break,
+        }
+    }
+    drain(listener, connections, deadline.max(Instant::now()) + FINISH_TIME);
+}
 
 /// Steps 3 to 5, in the acceptor's task.
 pub(super) fn drain<T: Send + 'static>(

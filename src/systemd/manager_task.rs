@@ -39,6 +39,11 @@ impl Notifier {
         self.send(&[NotifyState::Ready]);
     }
 
+    /// This process is the main one of the service now, in place of the one that it replaces.
+    pub(crate) fn is_main(&self) {
+        self.send(&[NotifyState::MainPid(std::process::id())]);
+    }
+
     /// The service has begun to stop.
     pub(crate) fn stopping(&self) {
         self.send(&[NotifyState::Stopping]);

@@ -53,6 +53,7 @@ mod style_pages;
 #[cfg(target_os = "linux")]
 mod systemd;
 mod untrusted;
+mod upgrade;
 
 /// A trace file that no other test uses.
 fn trace_path() -> std::path::PathBuf {

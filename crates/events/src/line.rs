@@ -57,6 +57,12 @@ kinds! {
     Split = "split",
     /// Its halves were rejoined.
     Rejoined = "rejoined",
+    /// It was received from another process.
+    Received = "received",
+    /// It was sent to another process, which may take over.
+    Shared = "shared",
+    /// Another process took over.
+    HandedOver = "handed_over",
     /// A give was undone because the child could not be started.
     Returned = "returned",
     /// Its owner gave it up without finalizing it.
@@ -102,8 +108,8 @@ impl Kind {
     #[must_use]
     pub fn is_step(self) -> bool {
         use Kind::{
-            Acquired, Cancelled, Claimed, Given, Inherited, Offered, Rejoined, Replaced, Returned,
-            Split, Transferred,
+            Acquired, Cancelled, Claimed, Given, HandedOver, Inherited, Offered, Received,
+            Rejoined, Replaced, Returned, Shared, Split, Transferred,
         };
         self.is_final()
             || matches!(
@@ -117,6 +123,9 @@ impl Kind {
                     | Split
                     | Rejoined
                     | Returned
+                    | Received
+                    | Shared
+                    | HandedOver
                     | Replaced
                     | Cancelled
             )

@@ -159,7 +159,7 @@ impl Step<'_> {
 /// A claim and what comes back are dashed: the receiver acts, or the sender did not want to give it.
 fn arrow(kind: Kind) -> &'static str {
     match kind {
-        Kind::Claimed | Kind::Inherited | Kind::Returned => "-->>",
+        Kind::Claimed | Kind::Inherited | Kind::Returned | Kind::Received => "-->>",
         _ => "->>",
     }
 }
@@ -173,6 +173,9 @@ fn verb(kind: Kind) -> &'static str {
         Kind::Claimed => "claimed",
         Kind::Inherited => "inherited",
         Kind::Returned => "returned",
+        Kind::Received => "received",
+        Kind::Shared => "shares",
+        Kind::HandedOver => "hands over",
         Kind::Split => "splits",
         Kind::Rejoined => "rejoins",
         Kind::Disowned => "disowns",

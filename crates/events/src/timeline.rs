@@ -166,7 +166,13 @@ impl Mark {
     pub fn is_hand_over(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Given | Kind::Transferred | Kind::Claimed | Kind::Inherited | Kind::Returned
+            Kind::Given
+                | Kind::Transferred
+                | Kind::Claimed
+                | Kind::Inherited
+                | Kind::Returned
+                | Kind::Received
+                | Kind::HandedOver
         )
     }
 }

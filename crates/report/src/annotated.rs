@@ -11,7 +11,7 @@ use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer,
 use echown_fd::escape;
 
 use super::sources::Sources;
-use super::text::{Age, Headline, Standing, Traffic, backtraces};
+use super::text::{Age, Headline, Passing, Standing, Traffic, backtraces};
 use crate::graph::{Cycle, EdgeData};
 use crate::{Code, CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
@@ -269,6 +269,7 @@ impl fmt::Display for Label<'_> {
             event => write!(f, "{event} here")?,
         }
         match (&step.from, &step.to) {
+            _ if step.event.has_process() => write!(f, "{}", Passing(step))?,
             (Some(from), Some(to)) => write!(f, " by {from} to {to}")?,
             (Some(by), None) | (None, Some(by)) => write!(f, " by {by}")?,
             (None, None) => {}

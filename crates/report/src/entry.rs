@@ -7,7 +7,7 @@
 use super::paths;
 use super::sources::Sources;
 use super::test_report::Place;
-use super::text::Headline;
+use super::text::{Headline, Passing};
 use crate::{Code, CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
 
 mod of_test;
@@ -165,6 +165,7 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
 
 fn step(step: &CustodyStep) -> Step {
     let who = match (&step.from, &step.to) {
+        _ if step.event.has_process() => Passing(step).to_string(),
         (Some(from), Some(to)) => format!(" by {from} to {to}"),
         (Some(by), None) | (None, Some(by)) => format!(" by {by}"),
         (None, None) => String::new(),

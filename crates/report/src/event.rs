@@ -23,6 +23,12 @@ pub enum Event {
     Split,
     /// Two halves were rejoined.
     Rejoined,
+    /// It was received from another process.
+    Received,
+    /// It was sent to another process, which may take over.
+    Shared,
+    /// Another process took over.
+    HandedOver,
     /// A give was undone because the child could not be started.
     Returned,
     /// Its owner gave it up without finalizing it.
@@ -37,6 +43,14 @@ pub enum Event {
     Replaced,
 }
 
+impl Event {
+    /// Whether one of the step's two parties is another process.
+    #[must_use]
+    pub fn has_process(self) -> bool {
+        matches!(self, Event::Received | Event::Shared | Event::HandedOver)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -48,6 +62,9 @@ impl fmt::Display for Event {
             Event::Inherited => "inherited",
             Event::Split => "split",
             Event::Rejoined => "rejoined",
+            Event::Received => "received",
+            Event::Shared => "shared",
+            Event::HandedOver => "handed over",
             Event::Returned => "returned",
             Event::Disowned => "disowned",
             Event::Released => "released",

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Plural;
 use crate::{
-    Code, CustodyStep, LeakReport, RegistrySummary, Report, ResourceData, Snapshot, ViolationReport,
+    Code, CustodyStep, Event, LeakReport, RegistrySummary, Report, ResourceData, Snapshot,
+    ViolationReport,
 };
 
 impl fmt::Display for Report {
@@ -161,12 +162,34 @@ impl fmt::Display for CustodyStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.event)?;
         match (&self.from, &self.to) {
+            _ if self.event.has_process() => write!(f, "{}", Passing(self))?,
             (Some(from), Some(to)) => write!(f, " {from} -> {to}")?,
             (None, Some(to)) => write!(f, " by {to}")?,
             (Some(from), None) => write!(f, " by {from}")?,
             (None, None) => {}
         }
         write!(f, " at {}, {} ago (thread {})", self.site, Age(self.ago_ms), self.thread_id)
+    }
+}
+
+/// The parties of a step with another process: `` from process 4711 by task 1 `main` ``.
+pub(super) struct Passing<'a>(pub(super) &'a CustodyStep);
+
+impl fmt::Display for Passing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CustodyStep { event, from, to, .. } = self.0;
+        let (word, process, task) = match event {
+            Event::Received => ("from", from, to),
+            Event::Shared => ("with", to, from),
+            _ => ("to", to, from),
+        };
+        if let Some(process) = process {
+            write!(f, " {word} {}", process.name)?;
+        }
+        match task {
+            Some(task) => write!(f, " by {task}"),
+            None => Ok(()),
+        }
     }
 }
 

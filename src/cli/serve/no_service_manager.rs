@@ -28,6 +28,8 @@ impl RunningManager {
         Notifier
     }
 
+    pub(super) fn is_main(&self) {}
+
     pub(super) fn ready(&self) {}
 
     pub(super) fn stop(self) {}

@@ -55,6 +55,11 @@ impl RunningManager {
         self.notifier.clone()
     }
 
+    /// This process has replaced another one.
+    pub(super) fn is_main(&self) {
+        self.notifier.is_main();
+    }
+
     /// All acceptors run.
     pub(super) fn ready(&self) {
         self.notifier.ready();

@@ -15,8 +15,10 @@ use super::super::stderr_line::{Line, stderr_line};
 use super::SUMMARY;
 use super::ServeArguments;
 use super::addresses::Addresses;
+use super::hooks::Hooks;
 use super::service_manager::ServiceManager;
 use super::signals::ServeSignals;
+use super::upgrade::BoundUpgrade;
 use crate::ownership::Registry;
 use crate::server::{Server, ServerSummary};
 use crate::signals::Signals;
@@ -45,15 +47,23 @@ pub(super) fn serve(
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
-    let Addresses { listen, status } = arguments.plan(Vec::new())?;
+    let mut received = Vec::new();
+    let upgrade = arguments.upgrade.claim(arguments, registry, &mut received)?;
+    let Addresses { listen, status } = arguments.plan(received)?;
     let settings = arguments.settings();
     let lowered_backlog = arguments.limits.lowered_backlog();
     let manager = ServiceManager::connect(registry);
-    let reserved = arguments.status.reserved() + manager.reserved() + arguments.sandbox.reserved();
+    let reserved = arguments.status.reserved()
+        + arguments.upgrade.reserved()
+        + manager.reserved()
+        + arguments.sandbox.reserved();
     let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
         .map_err(|error| error.to_string())?;
     let status = arguments.status.bind(registry, status, &server)?;
+    let of_status = status.as_ref().map(StatusServer::listening);
+    let upgrade = upgrade.map(|upgrade| upgrade.bind(registry, &server, of_status)).transpose()?;
     let sockets = server.socket_files().chain(status.iter().filter_map(StatusServer::socket_file));
+    let sockets = sockets.chain(upgrade.iter().filter_map(BoundUpgrade::socket_file));
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
     let _sandbox = arguments.apply_sandbox(sockets)?;
     output.start()?;
@@ -93,15 +103,10 @@ pub(super) fn serve(
         let text = format!("status on {}", status.url());
         stderr_line(Line::from(text).event("status").field("url", status.url()));
     }
-    let at_start = || manager.ready();
-    let served = server.serve_between(at_start, || {
-        // Last, so that viewers see the drain to its end.
-        if let Some(status) = status {
-            status.stop();
-        }
-        // The watcher may still have a signal to log, if the drain was quick.
-        signals.stop();
-    });
-    manager.stop();
+    let signals = Some(signals);
+    let manager = Some(manager);
+    let mut hooks = Hooks { signals, status, upgrade, manager, running_upgrade: None };
+    let served = server.serve_with(&mut hooks);
+    hooks.end();
     served.map_err(|error| error.to_string())
 }

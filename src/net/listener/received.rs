@@ -34,6 +34,11 @@ pub(crate) fn listening_address(fd: &OwnedFd) -> Result<Address, String> {
 }
 
 impl Listener {
+    /// Whether another process has taken over: its queue is that process's.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handle().record().is_handed_over()
+    }
+
     /// Becomes the owner of a listening socket that another process has, too. It is closed at `exec`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 const AXIS = 24;
 const DENSITIES = { normal: 26, compact: 14, tiny: 5 };
-const MARKS = new Set(["given", "transferred", "claimed", "inherited", "returned", "offered", "split", "rejoined", "cancelled"]);
+const MARKS = new Set(["given", "transferred", "claimed", "inherited", "returned", "offered", "split", "rejoined", "cancelled", "received", "shared", "handed_over"]);
 
 class Drawing {
   constructor(context, view, palette) {
@@ -306,7 +306,7 @@ class Drawing {
   /** The last step that says who owns it, at or before an index. */
   stepOfState(steps, index) {
     for (let i = index; i > 0; i -= 1) {
-      if (steps[i].event !== "cancelled") return steps[i];
+      if (!NEUTRAL.has(steps[i].event)) return steps[i];
     }
     return steps[0];
   }
@@ -394,12 +394,14 @@ function glyph(context, event, x, y) {
   switch (event) {
     case "given":
     case "offered":
+    case "shared":
       context.moveTo(x - 4, y - 3);
       context.lineTo(x + 4, y - 3);
       context.lineTo(x, y + 3);
       break;
     case "transferred":
     case "returned":
+    case "handed_over":
       context.moveTo(x - 4, y + 3);
       context.lineTo(x + 4, y + 3);
       context.lineTo(x, y - 3);

@@ -5,8 +5,8 @@ class Legend {
     this.app = app;
     const entries = [
       ["bar", "owned; the colour is the owner's"], ["offered", "offered: still on the giver's account"],
-      ["split", "split: read half above, write half below"], ["given", "given, offered"], ["transferred", "transferred, returned"],
-      ["claimed", "claimed"], ["inherited", "offer inherited by the parent"], ["cancelled", "shut down, because its owner was cancelled"],
+      ["split", "split: read half above, write half below"], ["given", "given, offered, shared with a process"], ["transferred", "transferred, returned, handed over"],
+      ["claimed", "claimed, received from a process"], ["inherited", "offer inherited by the parent"], ["cancelled", "shut down, because its owner was cancelled"],
       ["closed", "closed"], ["disowned", "left the registry, still open"], ["unknown", "end not seen"],
       ["replaced", "closed or reused outside the registry"],
       ["fault", "leak or violation"], ["gap", "events not shown"],

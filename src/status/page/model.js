@@ -4,10 +4,12 @@
 // steps; the middle steps of a resource that stays open go next.
 
 const FINAL = new Set(["disowned", "released", "dropped", "finalized", "replaced"]);
-const MOVES = new Set(["acquired", "given", "transferred", "claimed", "returned", "rejoined"]);
+const MOVES = new Set(["acquired", "given", "transferred", "claimed", "returned", "rejoined", "received", "handed_over"]);
 /** What leaves a resource offered: an offer that nobody claimed is inherited by the parent. */
 const OFFERS = new Set(["offered", "inherited"]);
-const STEPS = new Set([...FINAL, ...MOVES, ...OFFERS, "split", "cancelled"]);
+/** What changes neither the owner nor the state: another process may have a shared descriptor, too. */
+const NEUTRAL = new Set(["cancelled", "shared"]);
+const STEPS = new Set([...FINAL, ...MOVES, ...OFFERS, ...NEUTRAL, "split"]);
 /** Lines of tasks, which say nothing without one. */
 const TASK_EVENTS = new Set(["task_started", "task_cancelled", "task_ended"]);
 const KEPT_FINDINGS = 2000;
@@ -316,7 +318,7 @@ class Model {
         return;
       }
     }
-    if (event === "cancelled") {
+    if (NEUTRAL.has(event)) {
       return;
     }
     resource.state = event === "split" ? "split" : OFFERS.has(event) ? "offered" : "owned";
@@ -517,7 +519,7 @@ function stateAt(resource, time) {
   for (let i = stepAt(resource, time); i >= 0; i -= 1) {
     const step = resource.steps[i];
     if (step.event === "cancelled") cancelled = true;
-    if (step.event === "cancelled") continue;
+    if (NEUTRAL.has(step.event)) continue;
     if (step.event === "split" && !resource.half) return { owner: null, state: "split", cancelled };
     const state = OFFERS.has(step.event) ? "offered" : "owned";
     return { owner: step.to || step.from, state, cancelled };

@@ -285,6 +285,8 @@ fn apply(resource: &mut Resource, mark: Mark, is_half: bool, is_replayed: bool) 
         Kind::Offered => next_span(resource, at, from.or(owner), State::Offered),
         // The offer passed to the parent's account, and no task has claimed it.
         Kind::Inherited => next_span(resource, at, to, State::Offered),
+        // The owner keeps it until the other process has taken over.
+        Kind::Shared => {}
         Kind::Cancelled => next_span(resource, at, from.or(owner), State::Cancelled),
         Kind::Rejoined if is_half => end(resource, at, End::Rejoined),
         Kind::Replaced => end(resource, at, End::Replaced),
