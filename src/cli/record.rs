@@ -111,12 +111,16 @@ pub(super) fn annotated() -> impl Fn(&Report) -> String + Send + Sync {
 
 /// Opens the file for writing. Recordings contain addresses and paths, so other users cannot read it.
 fn create(path: &Path) -> io::Result<File> {
+    let not_regular = || io::Error::other("a recording needs a regular file");
+    if path == Path::new("-") {
+        return Err(not_regular());
+    }
     let mut options = OpenOptions::new();
     // Without truncation at first: a device or a FIFO stays as it is, and opening does not wait.
     options.write(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK);
     let file = options.open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("a recording needs a regular file"));
+        return Err(not_regular());
     }
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.set_len(0)?;

@@ -1,5 +1,6 @@
 //! The subcommand `echown view`: a recording in the browser.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,9 +49,9 @@ pub(super) struct ViewArguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: Endpoint,
 
-    /// Write the page with the recording to this file instead of serving it. It is one document, which
-    /// loads nothing else and can be opened or sent as it is. It contains the addresses and paths of the
-    /// recording; who may read it depends on the umask, as for any new file.
+    /// Write the page with the recording to this file instead of serving it; `-` is standard output. It
+    /// is one document, which loads nothing else and can be opened or sent as it is. It contains the
+    /// addresses and paths of the recording; who may read it depends on the umask, as for any new file.
     #[arg(short, long, value_name = "PAGE.html", conflicts_with = "listen")]
     output: Option<PathBuf>,
 }
@@ -84,7 +85,15 @@ fn write(file: &PathBuf, page: &Path) -> Result<(), String> {
     let mut recording = open(file)?;
     let mut lines = Vec::new();
     while recording.next(&mut lines) != Next::Ended {}
-    documents::write(PAGE, page, &status::with_recording(&lines))?;
+    let document = status::with_recording(&lines);
+    if page == Path::new("-") {
+        // However long its reader takes, as in a pipe to a pager.
+        let mut output = io::stdout().lock();
+        let written = output.write_all(document.as_bytes()).and_then(|()| output.flush());
+        written.map_err(|error| format!("failed to write {PAGE} to standard output: {error}"))?;
+    } else {
+        documents::write(PAGE, page, &document)?;
+    }
     recording.damage().map_or(Ok(()), |damage| {
         let (file, page) = (escape::path(file), escape::path(page));
         Err(format!("the recording {file} is damaged, and {page} ends there: {damage}"))

@@ -75,6 +75,36 @@ fn an_unwritable_output_is_an_error_before_the_work_starts() {
 }
 
 #[test]
+fn a_dash_is_standard_output_and_no_file_for_every_output() {
+    let folder = Folder::new("dash");
+    for (command, option) in outputs("-") {
+        let mut program = echown();
+        program.args(&command).args(&option).current_dir(&folder.0);
+        if ["--record", "junit", "sarif"].iter().any(|it| option.contains(it)) {
+            let output = end(&mut program);
+            assert_eq!(output.status.code(), Some(1), "{option:?}");
+            assert!(stderr(&output).contains("needs a regular file"), "{}", stderr(&output));
+        } else if command[0] == "serve" {
+            assert_eq!(Server::run(&mut program, 1).stop().0, Some(0), "{option:?}");
+        } else {
+            let stdout = text_of(&end(&mut program));
+            let expected = match option[0] {
+                "--plot" => "<svg",
+                "--write-baseline" => "known = []",
+                // A trace to `-` is one to standard error.
+                _ => "",
+            };
+            assert!(stdout.contains(expected), "{command:?} {option:?}: {stdout}");
+        }
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0, "{option:?} made a file");
+    }
+}
+
+fn text_of(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
 fn a_failed_start_keeps_the_documents_of_the_last_run() {
     let folder = Folder::new("kept");
     let path = folder.file("document");

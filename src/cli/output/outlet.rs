@@ -48,12 +48,12 @@ pub(in crate::cli) enum Outlet {
     Stream(File),
 }
 
-/// The standard stream that a path names, if it names one. It is not opened again, because it would
+/// The standard stream that a path names, if it names one; `-` is standard output. It is not opened again, because it would
 /// get a separate offset, and a socket cannot be opened.
 pub(in crate::cli) fn standard(path: &Path) -> Option<BorrowedFd<'static>> {
     match path.to_str()? {
         "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(rustix::stdio::stderr()),
-        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(rustix::stdio::stdout()),
+        "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(rustix::stdio::stdout()),
         _ => None,
     }
 }

@@ -41,6 +41,7 @@ Outputs:
   that is not read, a terminal stopped with ^S), lines that do not fit its queue
   are dropped and counted: in the output itself, once it continues, and in the
   summary. At exit a stalled output gets 2 s.
+  As the FILE of an output, except a recording, `-` is standard output.
   In the journal of systemd (JOURNAL_STREAM) every line on standard error has
   the priority of its level, and neither a time stamp nor colours.
 

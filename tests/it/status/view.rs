@@ -137,6 +137,8 @@ fn a_page_with_the_recording_inside_is_one_document() {
     let output = view(&[file.text(), "-o", page.text()]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let html = fs::read_to_string(&*page).unwrap();
+    let output = view(&[file.text(), "-o", "-"]).output().unwrap();
+    assert!(output.stdout == html.as_bytes(), "the same page on standard output");
     let open = "<script type=\"application/json\" id=\"recording\">";
     assert_eq!(html.matches(open).count(), 1);
     let embedded = html.split_once(open).unwrap().1.split_once("</script>").unwrap().0;
