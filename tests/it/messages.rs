@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use super::hostile::as_unprivileged_user;
-use super::server::{Server, echown, serve};
+use super::server::{Server, echown, serve, without_variables};
 use crate::common::{require_tool, temp_path::TempPath};
 
 /// The message for every address that does not parse.
@@ -178,7 +178,8 @@ fn permission_denied_is_not_always_explained_by_a_low_port() {
     let mut strace = std::process::Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:error=EPERM"]);
     let program = serve(&["127.0.0.1:0"], &[]);
-    let rejected = strace.arg(program.get_program()).args(program.get_args()).output();
+    strace.arg(program.get_program()).args(program.get_args());
+    let rejected = without_variables(&mut strace).output();
     let rejected = rejected.ok().filter(|it| it.status.code() == Some(1));
     if !require_tool("strace(1) with the right to trace", rejected.is_some()) {
         return;
@@ -405,12 +406,9 @@ fn conflicts_and_unknown_arguments_have_the_common_prefix() {
 #[test]
 fn an_fd_limit_too_low_for_any_client_is_an_error_at_start() {
     let program = serve(&["127.0.0.1:0"], &[]);
-    let limited = std::process::Command::new("prlimit")
-        .arg("--nofile=20")
-        .arg(program.get_program())
-        .args(program.get_args())
-        .output()
-        .unwrap();
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--nofile=20").arg(program.get_program()).args(program.get_args());
+    let limited = without_variables(&mut limited).output().unwrap();
     let text = stderr(&limited);
     assert_eq!(limited.status.code(), Some(1), "{text}");
     let expected = "echown: cannot serve a single client: RLIMIT_NOFILE is 20, and 1 acceptor and one \

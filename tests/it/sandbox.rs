@@ -12,7 +12,7 @@ use landlock::{ABI, AccessFs, LandlockStatus, Ruleset, RulesetAttr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::reports::{Folder, meet, stderr, text};
-use super::server::{AS_ROOT, DEADLINE, Server, exchange, serve};
+use super::server::{AS_ROOT, DEADLINE, Server, exchange, serve, without_variables};
 use crate::common::temp_path::TempPath;
 use crate::common::{require_tool, wait_until};
 
@@ -58,6 +58,7 @@ fn without_landlock(error: &str, command: &Command, log: &Path) -> Option<Comman
     }
     strace.arg(command.get_program()).args(command.get_args());
     strace.env_remove("NOTIFY_SOCKET");
+    without_variables(&mut strace);
     Some(strace)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::super::server::{DEADLINE, Server, summary};
+use super::super::server::{DEADLINE, Server, summary, without_variables};
 use super::dialect::{Calm, Dialect};
 use crate::common::{temp_path::TempPath, wait_until};
 
@@ -168,5 +168,6 @@ pub fn as_unprivileged_user(name: &str) -> Option<(Command, TempPath)> {
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={user}"), "--regid=65534", "--clear-groups"]).arg(&*copy);
     command.args(["serve", "--listen", "127.0.0.1:0"]);
+    without_variables(&mut command);
     Some((command, copy))
 }
