@@ -10,7 +10,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Bound, identity, is_socket};
+use super::Bound;
+use super::unix::is_socket;
 use crate::net::Endpoint;
 
 /// The maximum length of a Unix socket's path, in bytes.
@@ -58,9 +59,8 @@ fn of_path(path: &Path, error: &io::Error, bound: &[Bound<'_>], option: &str) ->
     let another = format!("choose another path with {option}");
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => {
-            let this = identity(path);
             let mut files = bound.iter().filter_map(|address| address.file);
-            if this.is_some() && files.any(|file| file.identity == this) {
+            if files.any(|file| file.is_at(path)) {
                 listed_twice(option)
             } else if is_socket(path) {
                 format!("in use by another program; stop that program or {another}")

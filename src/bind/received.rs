@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use super::SocketAccess;
 use crate::net::{self, Address, Endpoint, Listener};
 
 /// Who bound a received socket.
@@ -134,12 +135,19 @@ pub(crate) struct Planned {
     pub(crate) endpoint: Endpoint,
     /// In the order in which they were received. Empty: the address is to be bound.
     pub(crate) received: Vec<ReceivedListener>,
+    /// For a Unix socket that is bound.
+    pub(crate) access: SocketAccess,
 }
 
 impl Planned {
     /// An address to bind.
     pub(crate) fn bound(endpoint: Endpoint) -> Planned {
-        Planned { endpoint, received: Vec::new() }
+        Planned { endpoint, received: Vec::new(), access: SocketAccess::default() }
+    }
+
+    /// The same, with these rights for clients if it is a Unix socket that is bound.
+    pub(crate) fn with_access(self, access: SocketAccess) -> Planned {
+        Planned { access, ..self }
     }
 
     /// Takes the sockets for `endpoint` out of `received`.
@@ -160,7 +168,7 @@ impl Planned {
             received.place.address == place.address && received.place.purpose == place.purpose
         };
         let taken = received.extract_if(.., is_there).collect();
-        Ok(Planned { endpoint, received: taken })
+        Ok(Planned { received: taken, ..Planned::bound(endpoint) })
     }
 
     /// A received socket at its own address.
@@ -176,7 +184,7 @@ impl Planned {
             // These have no form of their own; the name is for messages.
             other => Endpoint::Inet(other.to_string()),
         };
-        Planned { endpoint, received: vec![received] }
+        Planned { received: vec![received], ..Planned::bound(endpoint) }
     }
 
     /// How many acceptors it gets where `wanted` are set: each received socket has a queue of its own,

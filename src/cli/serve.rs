@@ -10,6 +10,7 @@ mod sandbox_arguments;
 mod service_manager;
 mod signals;
 mod start;
+mod unix_arguments;
 #[cfg_attr(not(target_os = "linux"), path = "serve/no_upgrade.rs")]
 mod upgrade;
 
@@ -41,6 +42,7 @@ use check_arguments::CheckArguments;
 use limit_arguments::LimitArguments;
 use notes::NOTES;
 use sandbox_arguments::SandboxArguments;
+use unix_arguments::UnixArguments;
 use upgrade::UpgradeArguments;
 
 /// Echo bytes (RFC 862) until SIGINT or SIGTERM.
@@ -63,8 +65,8 @@ pub(super) struct ServeArguments {
     /// and IPv4) or unix:PATH; repeatable. ADDRESS is an IP address or a host name; a link-local address
     /// needs its interface, as in `[fe80::1%eth0]:3000`. With port 0 the system chooses a free port, and
     /// the line `listening on ADDR` names it. A stale socket file of a killed server is replaced; one in
-    /// use is an error. The default port depends on the style: 8000 for `broadcast`.
-    /// [default: 127.0.0.1:3000]
+    /// use, a file of another kind and a link are errors. The default port depends on the style: 8000 for
+    /// `broadcast`. [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Endpoint>,
 
@@ -99,6 +101,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     status: StatusArguments,
+
+    #[command(flatten)]
+    unix: UnixArguments,
 
     #[command(flatten)]
     sandbox: SandboxArguments,
@@ -211,6 +216,7 @@ impl ServeArguments {
         let known = known.map_err(|error| error.to_string())?.unwrap_or_default();
         let reporting = self.reports.prepare(self.log.log_format)?;
         documents::distinct(self.outputs())?;
+        self.unix.check(self.listen.iter().chain(&self.status.status))?;
         Ok((known, reporting))
     }
 

@@ -3,6 +3,8 @@
 mod mode;
 mod received;
 
+mod unix;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -25,7 +27,7 @@ use super::checked::{self, Checked, Held, Kind, marker};
 use super::deadline;
 use super::keep_alive::KeepAlive;
 use super::pipe::PipeReader;
-use super::socket::{self, unix_path};
+use super::socket;
 use super::stop_quota::StopQuota;
 use super::stream::Stream;
 use super::syscalls::{Syscalls, was_gone};
@@ -177,11 +179,7 @@ impl ListenerOptions {
     /// `AddrInUse`: the path exists. Errors of the registry. `InvalidInput` as above.
     #[track_caller]
     pub fn bind_unix(&self, path: impl AsRef<Path>) -> io::Result<Listener> {
-        let address = unix_path(path.as_ref())?;
-        let listener = self.socket(AddressFamily::UNIX, kind::UNIX_LISTENER)?;
-        self.set_mode(&listener)?;
-        listener.handle().call(|fd| rustix::net::bind(fd, &address))?;
-        self.listen(listener)
+        self.bind_unix_then(path.as_ref(), || Ok(()))
     }
 
     #[track_caller]

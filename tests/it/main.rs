@@ -52,6 +52,7 @@ mod status;
 mod style_pages;
 #[cfg(target_os = "linux")]
 mod systemd;
+mod unix_sockets;
 mod untrusted;
 mod upgrade;
 

@@ -18,6 +18,7 @@ impl ServeArguments {
     pub(super) fn plan(&self, mut received: Vec<ReceivedListener>) -> Result<Addresses, String> {
         let mut take = |purpose, endpoint: &Endpoint| {
             Planned::take(purpose, endpoint.clone(), &mut received)
+                .map(|planned| planned.with_access(self.unix.access()))
                 .map_err(|error| format!("failed to listen on {endpoint}: {error}"))
         };
         let status = self.status.status.as_ref();
