@@ -17,6 +17,7 @@ mod log;
 mod log_arguments;
 #[cfg(feature = "cli")]
 mod man;
+mod metrics;
 mod output;
 mod panic;
 mod parse;

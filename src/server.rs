@@ -19,7 +19,11 @@ mod drain;
 mod end_counts;
 mod error;
 mod hooks;
+mod latency;
 mod limiter;
+#[cfg(feature = "serve")]
+mod metrics;
+mod refusals;
 mod reserve;
 mod summary;
 
@@ -44,6 +48,8 @@ pub(crate) use end_counts::ConnectionCounts;
 pub use error::ServerError;
 pub(crate) use hooks::ServerHooks;
 use limiter::{ClientNetwork, ConnectionLimiter, LimitSource};
+#[cfg(feature = "serve")]
+pub(crate) use metrics::{CountsReader, Metrics};
 pub use summary::ServerSummary;
 
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
@@ -98,20 +104,6 @@ enum ServerEvent {
     /// Another process has taken over.
     HandedOver,
     AcceptorEnded(TaskLabel, Result<(), TaskError<()>>),
-}
-
-/// Reads a server's connection counts, from any thread.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "serve"), allow(dead_code))]
-pub(crate) struct CountsReader(Arc<ConnectionLimiter>);
-
-#[cfg_attr(not(feature = "serve"), allow(dead_code))]
-impl CountsReader {
-    /// Returns the counts so far.
-    #[must_use]
-    pub(crate) fn read(&self) -> ConnectionCounts {
-        self.0.counts()
-    }
 }
 
 /// A server whose sockets are open and that does not accept yet.
@@ -267,13 +259,6 @@ impl Server {
     #[must_use]
     pub fn control(&self) -> ControlHandle {
         self.control.clone()
-    }
-
-    /// Returns a handle that reads this server's connection counts, also while it serves.
-    #[must_use]
-    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
-    pub(crate) fn counts_reader(&self) -> CountsReader {
-        CountsReader(Arc::clone(&self.limiter))
     }
 
     /// Serves until it receives a command to drain, drains, and returns the summary.

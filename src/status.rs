@@ -19,6 +19,7 @@
 //! | `send.rs` | sending in bounded time |
 //! | `source.rs`, `recording.rs` | what is shown: a running program or a recording |
 //! | `events.rs` | how it is sent |
+//! | `metrics.rs` | the two formats of `/metrics` |
 //! | `page.rs` | the page that shows it |
 //!
 //! The failure story: a viewer must not change what it looks at. A viewer that does not read is cut off
@@ -36,6 +37,7 @@ mod acceptor;
 mod access;
 mod client;
 mod events;
+mod metrics;
 mod page;
 mod recording;
 mod request;
@@ -53,6 +55,7 @@ use crate::pool::Pool;
 use acceptor::Acceptor;
 pub(crate) use access::HostName;
 use access::{Hosts, Reach, Resource};
+pub(crate) use metrics::MetricsFormat;
 pub(crate) use page::with_recording;
 pub(crate) use recording::Recording;
 pub(crate) use source::{Lines, Next, Source};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::record;
 use super::units::escaped;
+use super::{metrics, record};
 use crate::bind::Planned;
 use crate::net::Endpoint;
 use crate::ownership::Registry;
@@ -19,11 +19,11 @@ pub(super) struct StatusArguments {
     /// Show who owns which descriptor, live, over HTTP at this address, which has the forms of
     /// --listen, as in `127.0.0.1:3001` or `unix:/run/echown-status`. `/` is a page for a browser,
     /// `/events` sends what happens as JSON lines in server-sent events (docs/events.md),
-    /// `/snapshot.json` lists all tasks and open descriptors, and `/healthz` is 200 while the server
-    /// serves and 503 from the first signal to stop on. The line `status on URL` names the port. Works
-    /// while the server drains. Off by default. At an address that other machines reach, as
-    /// `0.0.0.0:9100`, only `/healthz` is served, with any `Host` header: the rest shows paths and the
-    /// addresses of peers. At most 8 clients at a time, in addition to --max-connections; a client that
+    /// `/snapshot.json` lists all tasks and open descriptors, `/metrics` has counters for Prometheus
+    /// (docs/metrics.md), and `/healthz` is 200 while the server serves and 503 from the first signal to
+    /// stop on. The line `status on URL` names the port. Works while the server drains. Off by default.
+    /// At an address that other machines reach, as `0.0.0.0:9100`, only `/metrics` and `/healthz` are
+    /// served, with any `Host` header: the rest shows paths and the addresses of peers. At most 8 clients at a time, in addition to --max-connections; a client that
     /// does not send its request, or does not read, for 5 s is disconnected. No client delays the
     /// server: events that a slow one misses are counted.
     #[arg(long, value_name = "ADDR")]
@@ -57,9 +57,10 @@ impl StatusArguments {
     ) -> Result<Option<StatusServer>, String> {
         let Some(planned) = planned else { return Ok(None) };
         let (hosts, bound) = (&self.status_host, server.bound());
-        let control = server.control();
+        let (control, reader) = (server.control(), server.metrics_reader());
         let source = Source::live(registry, record::program(), Arc::new(record::annotated()))
-            .with_health(move || !control.is_stopping());
+            .with_health(move || !control.is_stopping())
+            .with_metrics(move |format| metrics::render(reader.read(), format));
         StatusServer::bind(registry, planned, hosts, &bound, "--status", source).map(Some)
     }
 }

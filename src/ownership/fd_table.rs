@@ -72,6 +72,19 @@ pub(super) fn find(registry: &Registry, number: RawFd, id: ResourceId) -> Option
     lock().get(&(registry.id(), number)).filter(|held| held.record().id == id).cloned()
 }
 
+/// How many descriptors of this registry are in the table.
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
+pub(super) fn count(registry: &Registry) -> usize {
+    if fork::in_forked_child() {
+        return 0;
+    }
+    let is_open =
+        |held: &&Arc<dyn Managed>| held.record().slot.load().state() != SlotState::Released;
+    let table = lock();
+    let of_registry = table.iter().filter(|((id, _), _)| *id == registry.id());
+    of_registry.map(|(_, held)| held).filter(is_open).count()
+}
+
 fn key(record: &Record, descriptor: RecordedFd) -> Key {
     (record.registry.id(), descriptor.number.raw())
 }

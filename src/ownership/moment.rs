@@ -22,9 +22,14 @@ impl Moment {
         self.0
     }
 
+    /// Nanoseconds since then.
+    pub(crate) fn elapsed_nanos(self) -> u64 {
+        Moment::now().0.saturating_sub(self.0)
+    }
+
     /// Whole milliseconds since then.
     pub(crate) fn elapsed_ms(self) -> u64 {
-        Duration::from_nanos(Moment::now().0.saturating_sub(self.0)).as_millis() as u64
+        Duration::from_nanos(self.elapsed_nanos()).as_millis() as u64
     }
 }
 

@@ -198,10 +198,7 @@ impl Registry {
             suppressed: count(&counts.suppressed),
             known: count(&counts.known),
             cycles: count(&counts.cycles),
-            reported: match fork::in_forked_child() {
-                true => BTreeMap::new(),
-                false => guard(&self.0.reported).clone(),
-            },
+            reported: self.reported(),
             used_suppressions: self
                 .0
                 .suppressions
@@ -224,6 +221,14 @@ impl Registry {
             } else {
                 0
             },
+        }
+    }
+
+    /// How often each code was reported so far; see [`RegistrySummary::reported`].
+    pub(crate) fn reported(&self) -> BTreeMap<Code, u64> {
+        match fork::in_forked_child() {
+            true => BTreeMap::new(),
+            false => guard(&self.0.reported).clone(),
         }
     }
 

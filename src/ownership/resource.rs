@@ -56,6 +56,11 @@ impl Resource {
         snapshot::of_record(self.0.record())
     }
 
+    /// Nanoseconds since it was acquired.
+    pub(crate) fn age_nanos(&self) -> u64 {
+        self.0.record().created_at.elapsed_nanos()
+    }
+
     /// The bytes received and sent through it so far, also after its end. Any task may call this.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {

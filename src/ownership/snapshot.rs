@@ -107,6 +107,12 @@ impl Registry {
         Snapshot { schema_version: SCHEMA_VERSION, tasks, resources, declared: self.declared() }
     }
 
+    /// How many descriptors of this registry have an owner. Faster than a snapshot.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(crate) fn owned_descriptors(&self) -> usize {
+        super::fd_table::count(self)
+    }
+
     /// The summary so far. Ends no task.
     #[must_use]
     pub fn summary(&self) -> RegistrySummary {

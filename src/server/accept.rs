@@ -13,6 +13,7 @@ use echown_fd::escape;
 use super::bind::AcceptorResources;
 use super::end_counts::{EndCounter, count};
 use super::limiter::{ConnectionLimiter, Permit};
+use super::refusals::Limit;
 use super::{ControlHandle, ServerSettings, after, client_of, drain};
 use crate::echo::{EndReason, Handler, SharedHandler};
 use crate::net::{AcceptBackoff, AdaptiveSpin, Address, Stream, is_exhaustion};
@@ -136,7 +137,7 @@ impl Acceptor {
         let refused =
             reserve.release_for(stop, || listener.try_accept().is_ok_and(|one| one.is_some()));
         if refused == Some(true) {
-            self.limiter.counters.ends.count(EndReason::Refused);
+            self.limiter.counters.count_refusal(Limit::Descriptors);
         }
     }
 
@@ -156,7 +157,7 @@ impl Acceptor {
             Err(reached) => {
                 self.handler.connection_refused(peer);
                 refusal_log.warn(format_args!("{peer} was refused: {reached}"));
-                self.limiter.counters.ends.count(EndReason::Refused);
+                self.limiter.counters.count_refusal(reached.limit());
                 return Ok(());
             }
         };
@@ -175,7 +176,7 @@ impl Acceptor {
             }
             Err(error) => {
                 // The error contains the connection, which closes when it is dropped.
-                self.limiter.counters.ends.count(EndReason::Refused);
+                self.limiter.counters.count_refusal(Limit::Threads);
                 Err(error.to_string())
             }
         }
@@ -191,6 +192,7 @@ fn connection(
     let idle = settings.idle_timeout;
     move |stream| {
         let counted = TrafficGuard { resource: stream.resource(), permit };
+        counted.permit.count_start(counted.resource.age_nanos());
         // Without a timeout the socket stays as accepted, which saves a call per connection.
         if idle.is_some() {
             stream.set_read_timeout(idle)?;

@@ -63,7 +63,7 @@ pub(crate) struct EndCounts([u64; REASONS]);
 impl EndCounts {
     /// How many ended for this reason.
     #[must_use]
-    pub(super) fn get(&self, reason: EndReason) -> u64 {
+    pub(crate) fn get(&self, reason: EndReason) -> u64 {
         self.0[reason as usize]
     }
 
@@ -76,7 +76,7 @@ impl EndCounts {
     /// The number of ends with an error: all except finished, drained, cancelled, panicked and
     /// [`EndReason::Refused`].
     #[must_use]
-    pub(super) fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         let not_errors = [
             EndReason::Finished,
             EndReason::Drained,

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::end_counts::{ConnectionCounts, EndCounter, count};
+use super::latency::Latency;
+use super::refusals::{Limit, Refusals};
 use crate::echo::EndReason;
 
 /// Admits at most the configured number of concurrent connections.
@@ -66,6 +68,23 @@ pub(super) struct Counters {
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) ends: EndCounter,
+    pub(super) refusals: Refusals,
+    pub(super) latency: Latency,
+}
+
+impl Counters {
+    /// Counts a connection that is closed at once.
+    pub(super) fn count_refusal(&self, limit: Limit) {
+        self.refusals.count(limit);
+        self.ends.count(EndReason::Refused);
+    }
+
+    /// The bytes of all connections that have ended: received, sent.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        // ord: Relaxed; statistics, exact once every task that counts has ended.
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.bytes_in), count(&self.bytes_out))
+    }
 }
 
 /// Permission for one connection. Dropped with the connection's closure.
@@ -134,6 +153,12 @@ impl ConnectionLimiter {
         }
     }
 
+    /// How many connections it admits at a time.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Admits a connection, unless a limit is reached. A client of a Unix socket has no network.
     pub(super) fn acquire(
         self: &Arc<ConnectionLimiter>,
@@ -173,7 +198,21 @@ impl ConnectionLimiter {
     }
 }
 
+impl LimitReached {
+    pub(super) fn limit(self) -> Limit {
+        match self {
+            LimitReached::Total(..) => Limit::Connections,
+            LimitReached::PerIp(..) => Limit::PerIp,
+        }
+    }
+}
+
 impl Permit {
+    /// Counts the time from accept to the start of the handler.
+    pub(super) fn count_start(&self, nanos: u64) {
+        self.limiter.counters.latency.record(nanos);
+    }
+
     /// Adds one connection's bytes to the counters.
     pub(super) fn count_bytes(&self, received: u64, sent: u64) {
         count(&self.limiter.counters.bytes_in, received);

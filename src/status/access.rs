@@ -36,6 +36,7 @@ pub(super) enum Resource {
     Events,
     Snapshot,
     Health,
+    Metrics,
 }
 
 /// From where an address can be reached.
@@ -48,8 +49,8 @@ pub(super) enum Reach {
 }
 
 impl Resource {
-    pub(super) const ALL: [Resource; 4] =
-        [Resource::Page, Resource::Events, Resource::Snapshot, Resource::Health];
+    pub(super) const ALL: [Resource; 5] =
+        [Resource::Page, Resource::Events, Resource::Snapshot, Resource::Health, Resource::Metrics];
 
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -57,6 +58,7 @@ impl Resource {
             Resource::Events => "/events",
             Resource::Snapshot => "/snapshot.json",
             Resource::Health => "/healthz",
+            Resource::Metrics => "/metrics",
         }
     }
 
@@ -66,6 +68,7 @@ impl Resource {
             Resource::Events => "what happens, as JSON lines in server-sent events",
             Resource::Snapshot => "tasks and open descriptors right now, as JSON",
             Resource::Health => "200 while the program serves, 503 when it stops",
+            Resource::Metrics => "counters, for Prometheus",
         }
     }
 
@@ -79,7 +82,7 @@ impl Resource {
         match self {
             // Paths, addresses of peers, names and places of the program.
             Resource::Page | Resource::Events | Resource::Snapshot => false,
-            Resource::Health => true,
+            Resource::Health | Resource::Metrics => true,
         }
     }
 
@@ -265,7 +268,11 @@ mod tests {
         for other in [":3000", "0.0.0.0:3000", "[::]:3000", "192.0.2.1:3000", "[fe80::1%1]:80"] {
             let all = Resource::ALL.to_vec();
             let served = check_endpoint(&endpoint(other), "--status", all);
-            assert_eq!(served, Ok((Reach::Network, vec![Resource::Health])), "{other}");
+            assert_eq!(
+                served,
+                Ok((Reach::Network, vec![Resource::Health, Resource::Metrics])),
+                "{other}"
+            );
             let of_recording = vec![Resource::Page, Resource::Events];
             let error = check_endpoint(&endpoint(other), "--listen", of_recording).unwrap_err();
             assert!(error.contains("other machines could connect to it"), "{other}: {error}");
@@ -332,6 +339,7 @@ mod tests {
                 path: path.into(),
                 host: host.into(),
                 fetch_site: site.map(str::to_owned),
+                accept: None,
             };
             check(&request, &hosts, &Resource::ALL)
         };

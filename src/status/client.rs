@@ -3,6 +3,8 @@
 use std::io;
 
 use super::access::{self, Denied, Resource};
+use super::metrics::MetricsFormat;
+use super::request::Request;
 use super::response::Response;
 use super::{Shared, events, request, send};
 use crate::net::Stream;
@@ -30,7 +32,7 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
             }
             Err(error) => Response::failed(&error),
         },
-        Ok(resource) => short(resource, shared).unwrap_or_else(|| {
+        Ok(resource) => short(resource, &request, shared).unwrap_or_else(|| {
             Response::to_denied(Denied::NotFound, &request, &shared.url, &shared.served)
         }),
     };
@@ -38,7 +40,7 @@ pub(super) fn serve(stream: Stream, shared: &Shared) -> io::Result<()> {
 }
 
 /// The response with a resource that is sent at once; `None` if this program has none.
-fn short(resource: Resource, shared: &Shared) -> Option<Response> {
+fn short(resource: Resource, request: &Request, shared: &Shared) -> Option<Response> {
     let source = &shared.source;
     match resource {
         Resource::Page => Some(Response::page()),
@@ -48,6 +50,11 @@ fn short(resource: Resource, shared: &Shared) -> Option<Response> {
             Some(Response::ok("application/json", snapshot()))
         }
         Resource::Health => Some(Response::health(source.health.as_ref()?())),
+        Resource::Metrics => {
+            let format = MetricsFormat::for_client(request.accept.as_deref());
+            let text = source.metrics.as_ref()?(format);
+            Some(Response::ok(format.content_type(), text).with("Vary", "Accept"))
+        }
     }
 }
 
@@ -61,7 +68,7 @@ pub(super) fn reject(stream: Stream, shared: &Shared) -> io::Result<()> {
             if let Ok(resource) = access::check(&request, &shared.hosts, &shared.served)
                 && resource.is_public()
             {
-                response = short(resource, shared).unwrap_or(response);
+                response = short(resource, &request, shared).unwrap_or(response);
             }
             if request.method == "HEAD" { Body::Omitted } else { Body::Sent }
         }

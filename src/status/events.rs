@@ -137,6 +137,7 @@ mod tests {
             source: Source {
                 snapshot: None,
                 health: None,
+                metrics: None,
                 begin: Box::new(|| Err(io::ErrorKind::Unsupported.into())),
             },
             hosts: Hosts::new(&endpoint, &[]),

@@ -23,7 +23,7 @@ impl Source {
             let lines = Recording::open(&path).map_err(io::Error::other)?;
             Ok(Box::new(lines) as Box<dyn Lines>)
         };
-        Source { snapshot: None, health: None, begin: Box::new(begin) }
+        Source { snapshot: None, health: None, metrics: None, begin: Box::new(begin) }
     }
 }
 

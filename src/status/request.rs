@@ -33,6 +33,8 @@ pub(super) struct Request {
     pub(super) host: String,
     /// The `Sec-Fetch-Site` header: from which site's page a browser sends this.
     pub(super) fetch_site: Option<String>,
+    /// The `Accept` headers: the formats that the client reads.
+    pub(super) accept: Option<String>,
 }
 
 /// Why there is no request.
@@ -95,6 +97,7 @@ fn parse(head: &[u8]) -> Result<Option<Request>, RequestError> {
     let target = parsed.path.unwrap_or_default();
     let host = field(parsed.headers, "host")?;
     let fetch_site = field(parsed.headers, "sec-fetch-site")?;
+    let accept = list(parsed.headers, "accept");
     let Some(host) = host else {
         return Err(invalid("a request needs a `Host` header, as in `Host: localhost`".into()));
     };
@@ -107,7 +110,7 @@ fn parse(head: &[u8]) -> Result<Option<Request>, RequestError> {
         _ => (host, target),
     };
     let path = path.split('?').next().unwrap_or_default().to_owned();
-    Ok(Some(Request { method, path, host, fetch_site }))
+    Ok(Some(Request { method, path, host, fetch_site, accept }))
 }
 
 /// The value of a header field that may occur once.
@@ -121,6 +124,13 @@ fn field(fields: &[httparse::Header<'_>], name: &str) -> Result<Option<String>, 
         Ok(value) => Ok(Some(value.trim().to_owned())),
         Err(_) => Err(invalid(format!("the header `{name}` is not UTF-8"))),
     }
+}
+
+/// The values of a header field that is a list, and may occur more than once.
+fn list(fields: &[httparse::Header<'_>], name: &str) -> Option<String> {
+    let of_name = fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+    let values: Vec<_> = of_name.map(|field| String::from_utf8_lossy(field.value)).collect();
+    (!values.is_empty()).then(|| values.join(","))
 }
 
 fn invalid(why: String) -> RequestError {
@@ -154,6 +164,7 @@ mod tests {
             path: "/events".into(),
             host: "localhost:80".into(),
             fetch_site: Some("same-origin".into()),
+            accept: Some("*/*".into()),
         };
         assert_eq!(complete(head), request);
         // What follows belongs to a body.

@@ -92,7 +92,7 @@ impl Response {
         Response { head: Head { status, content_type, fields: Vec::new() }, body }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.head.fields.push((name, value.into()));
         self
     }
@@ -199,6 +199,7 @@ mod tests {
             path: "/".into(),
             host: "evil\r\nX: y".into(),
             fetch_site: None,
+            accept: None,
         };
         let url = "http://127.0.0.1:1/";
         let mut all: Vec<Response> = denied

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::access::Resource;
+use super::metrics::MetricsFormat;
 use crate::events::{Kind, Line};
 use crate::ownership::{Registry, Report, Subscription};
 
@@ -17,6 +18,7 @@ const BATCH: usize = 1500;
 
 type Snapshot = Box<dyn Fn() -> String + Send + Sync>;
 type Health = Box<dyn Fn() -> bool + Send + Sync>;
+type Metrics = Box<dyn Fn(MetricsFormat) -> String + Send + Sync>;
 type Begin = Box<dyn Fn() -> io::Result<Box<dyn Lines>> + Send + Sync>;
 
 /// Something to show. Clients' tasks use it at the same time.
@@ -25,6 +27,8 @@ pub(crate) struct Source {
     pub(super) snapshot: Option<Snapshot>,
     /// Whether the program serves, and is not about to stop.
     pub(super) health: Option<Health>,
+    /// The program's numbers.
+    pub(super) metrics: Option<Metrics>,
     /// Begins a stream of events, in the task of the client.
     pub(super) begin: Begin,
 }
@@ -67,6 +71,7 @@ impl Source {
         Source {
             snapshot: Some(Box::new(move || shown.snapshot().to_json())),
             health: None,
+            metrics: None,
             begin: Box::new(begin),
         }
     }
@@ -76,12 +81,21 @@ impl Source {
         Source { health: Some(Box::new(health)), ..self }
     }
 
+    /// Also serves the program's numbers.
+    pub(crate) fn with_metrics(
+        self,
+        metrics: impl Fn(MetricsFormat) -> String + Send + Sync + 'static,
+    ) -> Source {
+        Source { metrics: Some(Box::new(metrics)), ..self }
+    }
+
     /// What can be served of it.
     pub(super) fn resources(&self) -> Vec<Resource> {
         let has = |resource: &Resource| match resource {
             Resource::Page | Resource::Events => true,
             Resource::Snapshot => self.snapshot.is_some(),
             Resource::Health => self.health.is_some(),
+            Resource::Metrics => self.metrics.is_some(),
         };
         Resource::ALL.into_iter().filter(has).collect()
     }

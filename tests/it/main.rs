@@ -32,6 +32,7 @@ mod limits;
 mod man;
 mod memory;
 mod messages;
+mod metrics;
 mod nothing_leaks;
 mod pages;
 mod picture;
