@@ -391,6 +391,7 @@ struct EventLoop {
 }
 
 /// The result of a shutdown.
+#[derive(Default)]
 struct ShutdownResult {
     drain: Duration,
     stuck: Vec<TaskLabel>,

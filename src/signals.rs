@@ -9,7 +9,7 @@
 //! |---|---|
 //! | SIGINT, SIGTERM | drain; a second one ends the process at once, with 130 or 143 |
 //! | SIGQUIT | show the custody table, abort |
-//! | SIGUSR1 | show the custody table, and the references on record |
+//! | SIGUSR1 | show the custody table, the totals, and the references on record |
 //! | SIGHUP | reopen log and report files |
 //!
 //! Inherited dispositions: SIGINT, SIGQUIT and SIGHUP come from the terminal. If the parent ignores them

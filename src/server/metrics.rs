@@ -15,7 +15,8 @@ use super::end_counts::ConnectionCounts;
 use super::latency::LatencyCounts;
 use super::limiter::ConnectionLimiter;
 use super::refusals::Limit;
-use super::{ControlHandle, Server};
+use super::{ControlHandle, Server, ServerSummary, ShutdownResult};
+use crate::faults::FaultInjector;
 use crate::ownership::Registry;
 use crate::pool::Pool;
 use crate::report::Code;
@@ -29,6 +30,16 @@ impl CountsReader {
     #[must_use]
     pub(crate) fn read(&self) -> ConnectionCounts {
         self.0.counts()
+    }
+
+    /// Returns the numbers of the summary so far. The drain has none yet.
+    #[must_use]
+    pub(crate) fn totals(
+        &self,
+        registry: &Registry,
+        injector: Option<&FaultInjector>,
+    ) -> ServerSummary {
+        ServerSummary::new(&self.0.counters, registry, injector, ShutdownResult::default())
     }
 }
 

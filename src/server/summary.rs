@@ -141,12 +141,21 @@ impl ServerSummary {
     }
 }
 
-impl fmt::Display for ServerSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ServerSummary {
+    /// The numbers of a server that still serves: `totals: 3 connections, 0 refused, ...`.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(crate) fn totals(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            f.write_str("totals: ")?;
+            self.fmt_numbers(f)?;
+            self.fmt_rare(f)
+        })
+    }
+
+    fn fmt_numbers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} refused, {} in, {} out, {}, {} aborted, {}, {}, {}, {}, {} open, \
-             drained in {} ms",
+            "{}, {} refused, {} in, {} out, {}, {} aborted, {}, {}, {}, {}, {} open",
             Plural(self.connections, "connection"),
             self.refused,
             Plural(self.bytes_in, "byte"),
@@ -158,11 +167,11 @@ impl fmt::Display for ServerSummary {
             Plural(self.violations, "violation"),
             Plural(self.replaced, "replaced fd"),
             self.open_resources,
-            self.drain_ms
-        )?;
-        if self.ends.total() > 0 {
-            write!(f, "\nconnections ended: {}", self.ends)?;
-        }
+        )
+    }
+
+    /// Lines about what does not occur in most runs.
+    fn fmt_rare(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.injected.total() > 0 {
             write!(f, "\ninjected {}; reported {}", self.injected, self.reported)?;
         }
@@ -177,5 +186,16 @@ impl fmt::Display for ServerSummary {
             write!(f, "\nstuck: {task}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ServerSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_numbers(f)?;
+        write!(f, ", drained in {} ms", self.drain_ms)?;
+        if self.ends.total() > 0 {
+            write!(f, "\nconnections ended: {}", self.ends)?;
+        }
+        self.fmt_rare(f)
     }
 }

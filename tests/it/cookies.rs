@@ -64,7 +64,7 @@ fn a_server_without_socket_cookies_serves_in_every_style_and_says_what_is_lost()
         assert_eq!(has("the system rejects SO_COOKIE"), 1, "{style}: {lines:#?}");
         assert!(has("\"identity\":{\"socket_inode\":{\"device\":") > 0, "{style}: {lines:#?}");
         assert_eq!(has("\"identity\":{\"socket\":"), 0, "{style}: {lines:#?}");
-        assert_eq!(has("0 leaks, 0 violations"), 1, "{style}: {lines:#?}");
+        assert!(has("0 leaks, 0 violations") > 0, "{style}: {lines:#?}");
     }
 }
 

@@ -223,6 +223,44 @@ fn findings_are_counted_by_their_code() {
 }
 
 #[test]
+fn sigusr1_prints_the_numbers_of_the_summary_so_far() {
+    let mut server = Server::start(&[]);
+    echo(&server, b"hello");
+    let mut open = server.connect();
+    open.write_all(b"x").unwrap();
+    open.read_exact(&mut [0]).unwrap();
+    let line = "totals: 2 connections, 0 refused, 5 bytes in, 5 bytes out, 0 errors, 0 aborted, \
+                0 panics, 0 leaks, 0 violations, 0 replaced fds, ";
+    wait_until("the first client to end", || {
+        server.signal(Signal::USR1);
+        server.wait_for_line("totals: ").starts_with(line)
+    });
+    drop(open);
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.starts_with("totals: ") && line.contains("drained")));
+    assert_eq!(summary(&lines, "bytes in"), 6, "{lines:#?}");
+
+    let mut server = Server::start(&["--log-format", "json", "--max-connections", "1"]);
+    echo(&server, b"hello");
+    let mut totals = Value::Null;
+    wait_until("the client to end", || {
+        server.signal(Signal::USR1);
+        totals = serde_json::from_str(&server.wait_for_line("\"event\":\"totals\"")).unwrap();
+        totals["ends"]["finished"] == 1
+    });
+    let (_, lines) = server.stop();
+    let last = lines.iter().find(|line| line.contains("\"event\":\"summary\"")).unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&totals), keys(&last));
+    for key in ["connections", "bytes_in", "bytes_out", "errors", "ends", "leaks", "injected"] {
+        assert_eq!(totals[key], last[key], "{key}");
+    }
+    assert!(totals["message"].as_str().unwrap().starts_with("totals: 1 connection, "), "{totals}");
+}
+
+#[test]
 fn a_refusal_is_counted_for_the_limit_that_caused_it() {
     for (limit, arguments) in
         [("max_per_ip", &["--max-per-ip", "1"][..]), ("threads", &["--faults", "thread=0.5"])]

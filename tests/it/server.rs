@@ -444,6 +444,10 @@ const POLLS: &[&str] = if cfg!(target_arch = "x86_64") { &["7", "271"] } else { 
 /// A number of the summary, by the word behind it: `17 refused`.
 pub fn summary(lines: &[String], what: &str) -> u64 {
     let part = |line: &String| {
+        // What SIGUSR1 printed earlier.
+        if line.starts_with("totals: ") {
+            return None;
+        }
         line.split(", ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
     };
     lines.iter().find_map(part).unwrap_or_else(|| panic!("no {what:?} in {lines:#?}"))

@@ -22,8 +22,9 @@ Signals:
                    sends it twice)
   SIGQUIT          print the custody table, abort all connections, exit
   SIGUSR1          print the custody table (owner, age and origin of each
-                   descriptor), why connections ended, and the recorded
-                   references, if the style records them
+                   descriptor), why connections ended, the numbers of the
+                   summary so far, and the recorded references, if the style
+                   records them
   SIGHUP           reopen the output files
   SIGINT, SIGQUIT and SIGHUP stay ignored if the parent process ignores them,
   as a shell does for background jobs and `nohup` does for SIGHUP. SIGTERM and

@@ -36,6 +36,11 @@ impl SignalHandler for ServeSignals {
         stderr_line(Line::custody(&registry.snapshot()));
         let text = connections.to_string();
         stderr_line(Line::with_data("connections", &text, &text, || connections.to_json()));
+        let mut totals = self.counts.totals(registry, self.style.injector());
+        totals.dropped_output = self.output.dropped();
+        let headline = totals.totals().to_string().replace('\n', "; ");
+        let line = || totals.to_json();
+        stderr_line(Line::with_data("totals", &headline, totals.totals(), line));
         if !references.edges.is_empty() {
             let headline = format!("references: {}", references.edges.len());
             let text = fmt::from_fn(|f| write!(f, "references: {}", references.to_mermaid()));
