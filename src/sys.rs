@@ -7,6 +7,7 @@
 
 #[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod close;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 pub(crate) mod environment;

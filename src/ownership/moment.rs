@@ -1,11 +1,13 @@
 //! Moments in eight bytes: a million live resources have two each, and an `Instant` takes sixteen.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use once_cell::sync::Lazy;
 
+use crate::sys::clock::monotonic_nanos;
+
 /// The first moment of this process.
-static FIRST: Lazy<Instant> = Lazy::new(Instant::now);
+static FIRST: Lazy<u64> = Lazy::new(monotonic_nanos);
 
 /// A moment of this process, in nanoseconds since the first one. They last for 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +16,7 @@ pub(crate) struct Moment(u64);
 impl Moment {
     pub(crate) fn now() -> Moment {
         let first = *FIRST;
-        Moment(Instant::now().saturating_duration_since(first).as_nanos() as u64)
+        Moment(monotonic_nanos().saturating_sub(first))
     }
 
     /// Nanoseconds since the first moment.
