@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -313,4 +313,30 @@ fn root_gets_one_warning_that_names_the_ways_not_to_be_root() {
 #[test]
 fn root_of_a_user_namespace_gets_no_warning() {
     assert_eq!(warnings_to_root(&["unshare", "-r"]).unwrap_or_default(), [""; 0]);
+}
+
+#[test]
+fn strict_servers_take_over_from_each_other_and_the_last_removes_the_files() {
+    if !has_landlock() {
+        return;
+    }
+    let folder = TempPath::folder("sandbox-upgrade");
+    // Only its owner may replace the sockets in it.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let paths = ["upgrade", "echo", "status"].map(|name| folder.join(name).display().to_string());
+    let [listen, status] = [&paths[1], &paths[2]].map(|path| format!("unix:{path}"));
+    let arguments = ["--upgrade-socket", &paths[0], "--listen", &listen, "--status", &status];
+    let mut server = start("strict", &arguments);
+    for _ in 0..2 {
+        let mut next = start("strict", &arguments);
+        next.wait_for_line("took over from process ");
+        assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+        server = next;
+        assert_eq!(exchange(server.connect(), b"hello"), b"hello");
+        UnixStream::connect(&paths[1]).expect("the file is still there");
+    }
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("removes sockets in ")), "{lines:#?}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
