@@ -27,13 +27,35 @@ fn kinds(lines: &[Line]) -> Vec<Kind> {
     lines.iter().map(|line| line.event).collect()
 }
 
-#[test]
-fn every_hand_over_is_an_event_with_both_owners_and_the_line() {
+/// Runs a task in a registry that an observer follows from the beginning. The task has entered the
+/// registry, and leaves nothing. Returns its value, and the events that it has not taken itself.
+#[track_caller]
+fn observed<T>(name: &str, task: impl FnOnce(&Registry, &mut Subscription) -> T) -> (T, Vec<Line>) {
     let registry = silent();
     let mut subscription = registry.subscribe(1000);
-    let run = registry.run("parent", || {
+    let run = registry.run(name, || {
         let _entered = registry.enter();
-        let (ours, theirs) = Stream::pair().expect("the system has sockets");
+        task(&registry, &mut subscription)
+    });
+    let value = run.expect("nothing is left");
+    (value, take(&mut subscription))
+}
+
+/// A listener, and its address.
+fn listener() -> (Listener, String) {
+    let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    (listener, address)
+}
+
+fn pair() -> (Stream, Stream) {
+    Stream::pair().expect("the system has sockets")
+}
+
+#[test]
+fn every_hand_over_is_an_event_with_both_owners_and_the_line() {
+    let ((ids, given_at, thread_name), lines) = observed("parent", |_, _| {
+        let (ours, theirs) = pair();
         let ids = [ours.id().get(), theirs.id().get()];
         let (send, receive) = mpsc::channel();
         let (claimed, wait) = mpsc::channel();
@@ -49,8 +71,6 @@ fn every_hand_over_is_an_event_with_both_owners_and_the_line() {
         let thread_name = child.expect("a thread can be started").join().expect("it returns");
         (ids, given_at, thread_name.expect("it has a name"))
     });
-    let (ids, given_at, thread_name) = run.expect("nothing is left");
-    let lines = take(&mut subscription);
     use Kind::{Acquired, Claimed, Dropped, Given, Offered, Released};
     assert_eq!(of_resource(&lines, ids[0]), [Acquired, Given, Offered, Claimed, Released]);
     assert_eq!(of_resource(&lines, ids[1]), [Acquired, Dropped]);
@@ -102,54 +122,39 @@ fn a_subscription_begins_with_the_custody_of_what_is_open() {
 
 #[test]
 fn an_acquired_socket_has_its_addresses_if_it_is_still_open() {
-    let registry = silent();
-    let mut subscription = registry.subscribe(1000);
-    let run = registry.run("server", || {
-        let _entered = registry.enter();
-        let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let local = listener.local_addr().expect("it has one").to_string();
-        let lines = take(&mut subscription);
+    observed("server", |_, subscription| {
+        let (_listener, local) = listener();
+        let lines = take(subscription);
         let acquired = lines.iter().find(|line| line.event == Kind::Acquired);
         assert_eq!(acquired.and_then(|it| it.local.clone()), Some(local));
         drop(Listener::bind("127.0.0.1:0"));
-        let lines = take(&mut subscription);
+        let lines = take(subscription);
         let gone = lines.iter().find(|line| line.event == Kind::Acquired).expect("it was acquired");
         assert_eq!(gone.local, None);
     });
-    run.expect("nothing is left");
 }
 
 #[test]
 fn a_socket_that_was_split_meanwhile_has_its_addresses_on_the_whole_and_the_halves() {
-    let registry = silent();
-    let mut subscription = registry.subscribe(1000);
-    let run = registry.run("server", || {
-        let _entered = registry.enter();
-        let listener = Listener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let local = listener.local_addr().expect("it has one").to_string();
+    observed("server", |_, subscription| {
+        let (_listener, local) = listener();
         let stream = Stream::connect(&local).expect("it listens");
         let (_reading, writing) = stream.split().expect("it owns it");
         drop(writing);
-        let lines = take(&mut subscription);
+        let lines = take(subscription);
         let acquired = lines.iter().filter(|line| line.event == Kind::Acquired);
         let peers: Vec<_> = acquired.filter_map(|line| line.peer.clone()).collect();
         assert_eq!(peers, [&*local; 3], "the whole and two halves");
     });
-    run.expect("nothing is left");
 }
 
 #[test]
 fn a_number_that_is_used_again_has_the_next_generation() {
-    let registry = silent();
-    let mut subscription = registry.subscribe(1000);
-    let run = registry.run("opener", || {
-        let _entered = registry.enter();
+    let ((), lines) = observed("opener", |_, _| {
         for _ in 0..3 {
-            drop(Stream::pair().expect("the system has sockets"));
+            drop(pair());
         }
     });
-    run.expect("nothing is left");
-    let lines = take(&mut subscription);
     let acquired = lines.iter().filter(|line| line.event == Kind::Acquired);
     let mut seen = std::collections::HashMap::new();
     for line in acquired {
@@ -161,17 +166,12 @@ fn a_number_that_is_used_again_has_the_next_generation() {
 
 #[test]
 fn halves_name_their_whole_and_share_its_generation() {
-    let registry = silent();
-    let mut subscription = registry.subscribe(1000);
-    let run = registry.run("owner", || {
-        let _entered = registry.enter();
-        let (ours, _theirs) = Stream::pair().expect("the system has sockets");
+    let (whole, lines) = observed("owner", |_, _| {
+        let (ours, _theirs) = pair();
         let (whole, (reading, writing)) = (ours.id().get(), ours.split().expect("it owns it"));
         drop(reading.rejoin(writing).expect("both are its own"));
         whole
     });
-    let whole = run.expect("nothing is left");
-    let lines = take(&mut subscription);
     use Kind::{Acquired, Dropped, Rejoined, Split};
     assert_eq!(of_resource(&lines, whole), [Acquired, Split, Rejoined, Dropped]);
     let halves: Vec<&Line> =
@@ -218,11 +218,8 @@ fn an_ignored_finding_is_no_event() {
 
 #[test]
 fn a_cancelled_task_and_its_resources_are_events() {
-    let registry = silent();
-    let mut subscription = registry.subscribe(1000);
-    let run = registry.run("parent", || {
-        let _entered = registry.enter();
-        let (ours, theirs) = Stream::pair().expect("the system has sockets");
+    let (id, lines) = observed("parent", |_, _| {
+        let (ours, theirs) = pair();
         let id = ours.id().get();
         let child = thread::spawn_named_with("reader", ours, |mut ours| {
             let mut byte = [0];
@@ -233,8 +230,6 @@ fn a_cancelled_task_and_its_resources_are_events() {
         drop(theirs);
         id
     });
-    let id = run.expect("nothing is left");
-    let lines = take(&mut subscription);
     assert!(kinds(&lines).contains(&Kind::TaskCancelled));
     let ended = lines.iter().filter(|line| line.event == Kind::TaskEnded);
     let outcomes: Vec<_> = ended.filter_map(|line| line.outcome.as_deref()).collect();
