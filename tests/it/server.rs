@@ -366,11 +366,14 @@ fn with_signals_of_a_terminal(program: &str) -> Command {
     command
 }
 
-/// Removes the variables that set options of `echown serve`, except those that a test has set itself.
+/// Removes the variables that set options of `echown serve`, except those that a test has set itself, and
+/// the one for backtraces: on a busy machine the first of a debug build takes seconds.
 pub fn without_variables(command: &mut Command) -> &mut Command {
     let own: Vec<OsString> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ECHOWN_SERVE_") && !own.contains(&name) {
+        let text = name.to_string_lossy();
+        let is_read = text.starts_with("ECHOWN_SERVE_") || text == "RUST_BACKTRACE";
+        if is_read && !own.contains(&name) {
             command.env_remove(name);
         }
     }
