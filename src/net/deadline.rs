@@ -22,6 +22,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use echown_fd::fd::Direction;
+use echown_fd::timeout::socket_timeout;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -93,7 +94,7 @@ fn resume<R>(
     began: Instant,
     call: &mut impl FnMut(BorrowedFd<'_>, Waits) -> rustix::io::Result<R>,
 ) -> rustix::io::Result<R> {
-    let timeout = sockopt::socket_timeout(fd, which)?;
+    let timeout = socket_timeout(fd, which)?;
     let (Some(timeout), true) = (timeout, is_blocking(fd)?) else {
         return call(fd, Waits::Yes);
     };

@@ -8,6 +8,7 @@
 use std::io;
 use std::time::Duration;
 
+use echown_fd::timeout::socket_timeout;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, SendFlags};
@@ -67,7 +68,7 @@ impl<K: StreamReader> Checked<K> {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.handle().call(|fd| sockopt::socket_timeout(fd, Timeout::Recv))
+        self.handle().call(|fd| socket_timeout(fd, Timeout::Recv))
     }
 
     /// Reads without taking: the next read gets the same bytes (`recv(2)` with `MSG_PEEK`).
@@ -161,7 +162,7 @@ impl<K: StreamWriter> Checked<K> {
     /// Errors of the system call and the registry.
     #[track_caller]
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.handle().call(|fd| sockopt::socket_timeout(fd, Timeout::Send))
+        self.handle().call(|fd| socket_timeout(fd, Timeout::Send))
     }
 
     /// Sets how long a write waits before it returns `WouldBlock`, signals or not; `None`: indefinitely

@@ -11,6 +11,7 @@
 //! | [`trap`] | records of the calls that open and close descriptors |
 //! | [`inherit_fds`] | descriptors for a child process |
 //! | [`shared_map`] | memory that two processes share |
+//! | [`timeout`] | the timeout of a socket |
 //! | [`unix_address`] | names of Unix sockets |
 //! | [`at_exit`] | functions that run when the process exits |
 //! | [`escape`] | text from outside, made printable |
@@ -30,4 +31,4 @@ pub mod kind;
 mod sys;
 
 #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
-pub use sys::{at_exit, fd, inherit_fds, open, shared_map, trap, unix_address};
+pub use sys::{at_exit, fd, inherit_fds, open, shared_map, timeout, trap, unix_address};

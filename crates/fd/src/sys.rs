@@ -8,5 +8,6 @@ pub mod inherit_fds;
 pub mod open;
 mod rare_socket;
 pub mod shared_map;
+pub mod timeout;
 pub mod trap;
 pub mod unix_address;

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::OFlags;
-use rustix::net::sockopt::{Timeout, socket_timeout};
+use rustix::net::sockopt::Timeout;
 
 use crate::kind;
 
 use super::fd::{FdAddresses, Identity, Number, link_target, open_numbers};
 use super::rare_socket;
+use super::timeout::socket_timeout;
 
 /// The identity of a descriptor: its number and the open file that it refers to.
 ///
