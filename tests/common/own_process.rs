@@ -26,7 +26,12 @@ pub fn in_own_process(test: &str, body: impl FnOnce()) -> Output {
         exit(0);
     }
     let binary = std::env::current_exe().expect("this test runs from a file");
-    Command::new(binary)
+    // As the attribute does: under an emulator the kernel cannot execute this binary.
+    let runner = std::env::var("ECHOWN_RUNNER").unwrap_or_default();
+    let binary = binary.to_str().expect("the path of a test is UTF-8");
+    let mut words = runner.split_whitespace().chain([binary]);
+    Command::new(words.next().expect("one is the binary"))
+        .args(words)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(OWN_PROCESS, test)
         .output()

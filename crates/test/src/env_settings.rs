@@ -6,6 +6,7 @@
 //! | `ECHOWN_SUPPRESSIONS=FILE` | accepted leaks, in the file format of `echown serve` |
 //! | `ECHOWN_BASELINE=FILE` | known findings: only new ones fail |
 //! | `ECHOWN_WRITE_BASELINE=FILE` | add all findings to this baseline; none of them fails a test |
+//! | `ECHOWN_RUNNER=COMMAND` | starts each test's process by this command, such as `qemu-aarch64 -L DIR` |
 //!
 //! They are read once, before the first test, which also checks that the files are writable. An
 //! error in them fails every test, because a missing report would look like a clean one.

@@ -5,6 +5,7 @@ use std::env;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -205,10 +206,21 @@ fn is_captured() -> bool {
     !by_argument && !by_variable
 }
 
+/// The command that starts a program: by the runner in `ECHOWN_RUNNER`, if it is set. Its words are
+/// separated by spaces, as in cargo's `CARGO_TARGET_<triple>_RUNNER`.
+fn command(exe: &Path) -> Command {
+    let runner = env::var("ECHOWN_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    let Some(program) = words.next() else { return Command::new(exe) };
+    let mut command = Command::new(program);
+    command.args(words).arg(exe);
+    command
+}
+
 fn start(case: &Case, run: ChildRun) -> io::Result<RunningChild> {
     let (memory, report) = ReportReader::create()?;
     let exe = env::current_exe()?;
-    let mut command = Command::new(&exe);
+    let mut command = command(&exe);
     command.args([&*case.name(), "--exact", "--include-ignored", "--nocapture"]);
     command.args(["--test-threads", "1"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
