@@ -80,6 +80,7 @@ impl Counters {
     }
 
     /// The bytes of all connections that have ended: received, sent.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(super) fn bytes(&self) -> (u64, u64) {
         // ord: Relaxed; statistics, exact once every task that counts has ended.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
