@@ -1,4 +1,4 @@
 //! The server under a service manager, which these tests play.
 
-mod manager;
+pub mod manager;
 mod notify;

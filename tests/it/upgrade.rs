@@ -1,19 +1,26 @@
 //! `serve --upgrade-socket`: a new process takes over the sockets of a running one.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::server::{DEADLINE, Server, echown, exchange, summary};
+use super::systemd::manager::Manager;
+use crate::common::poll;
 
 mod addresses;
 mod load;
+mod old;
 mod steps;
 mod trust;
 
@@ -80,7 +87,7 @@ fn failure(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).expect("it is UTF-8"))
 }
 
-/// A hand-written new process, which stops wherever a test wants. Descriptors that come are closed.
+/// A hand-written new process, which stops wherever a test wants.
 struct Client {
     stream: BufReader<UnixStream>,
 }
@@ -110,15 +117,30 @@ impl Client {
     }
 
     /// Claims all addresses and receives their sockets.
-    fn claim_all(&mut self) {
+    fn claim_all(&mut self) -> Vec<OwnedFd> {
         let offer = self.receive();
         let addresses = offer["addresses"].as_array().expect("a list");
         let all: Vec<usize> = (0..addresses.len()).collect();
         self.send(&json!({"message": "claim", "version": 1, "addresses": all}));
-        let sockets: u64 = addresses.iter().map(|it| it["sockets"].as_u64().unwrap()).sum();
-        for _ in 0..sockets {
-            assert_eq!(self.receive()["message"], "socket");
+        let count: u64 = addresses.iter().map(|it| it["sockets"].as_u64().unwrap()).sum();
+        let mut sockets = Vec::new();
+        for _ in 0..count {
+            // Without the buffer, so that the descriptor comes along.
+            let mut line = [0; 64];
+            let mut bytes = [IoSliceMut::new(&mut line)];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            recvmsg(self.stream.get_ref(), &mut bytes, &mut control, flags).unwrap();
+            for message in control.drain() {
+                match message {
+                    RecvAncillaryMessage::ScmRights(passed) => sockets.extend(passed),
+                    _ => panic!("only descriptors are sent"),
+                }
+            }
         }
+        assert_eq!(sockets.len() as u64, count);
+        sockets
     }
 }
 
@@ -145,9 +167,37 @@ fn assert_ends_without(mut server: Server, counts: &[&str]) {
     }
 }
 
+/// The client that is first in the queue.
+#[track_caller]
+fn accept(listener: &TcpListener) -> SocketAddr {
+    listener.set_nonblocking(true).expect("the option exists");
+    let accepted = poll(DEADLINE, || listener.accept().ok());
+    accepted.expect("a client is in the queue").1
+}
+
 fn stop(server: Server) {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
+}
+
+#[test]
+fn under_a_service_manager_the_new_process_is_the_main_one_of_the_service() {
+    let folder = Folder::new();
+    let mut manager = Manager::new();
+    let arguments = ["--listen", "127.0.0.1:0", "--drain-timeout", "1h"];
+    let old = Server::run(manager.manages(&mut folder.command(&arguments)), 1);
+    manager.wait_for("READY=1");
+    let idle = old.connect();
+    let new = Server::run(manager.manages(&mut folder.command(&arguments)), 1);
+    manager.wait_for(&format!("MAINPID={}", new.pid()));
+    manager.wait_for("READY=1");
+    // The manager would take the end of the old process for that of the service.
+    old.signal(Signal::TERM);
+    assert_ends_well(old);
+    drop(idle);
+    assert!(!manager.all().iter().any(|it| it.contains("STOPPING")), "{:#?}", manager.seen);
+    stop(new);
+    manager.wait_for("STOPPING=1");
 }
 
 #[test]

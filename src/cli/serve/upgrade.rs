@@ -24,7 +24,9 @@ pub(super) struct UpgradeArguments {
     /// waits here for its own successor. The options of the new process count: an address that it does not
     /// have is served no longer, and one that only it has is bound. Both must run as the same user, and
     /// the folder must be one in which no other user can write. If the new process fails to start within
-    /// 10 s, the old one goes on serving.
+    /// 10 s, the old one goes on serving. Both append to a common --log-file; a common --record or
+    /// --summary has what the newer process writes. Under systemd the unit needs `NotifyAccess=all`,
+    /// because the new process tells the manager that it is the main one.
     #[arg(long, value_name = "PATH")]
     upgrade_socket: Option<PathBuf>,
 }

@@ -112,7 +112,7 @@ fn upgrade_under_load(style: &str, arguments: &[&str]) {
     let mut servers: Vec<Server> = vec![folder.serve(&arguments)];
     let address = servers[0].address();
     let stopped = AtomicBool::new(false);
-    let connections: usize = std::thread::scope(|threads| {
+    let connections = std::thread::scope(|threads| {
         let (stopped, path) = (&stopped, &path);
         let short = threads.spawn(move || {
             let finish = |stream: &TcpStream| stream.shutdown(Shutdown::Write).unwrap();
@@ -131,8 +131,13 @@ fn upgrade_under_load(style: &str, arguments: &[&str]) {
             servers.push(folder.take_over(&arguments));
         }
         drop(stop);
-        [short, short_unix, long].into_iter().map(|it| it.join().expect("no client fails")).sum()
+        let ended = [short, short_unix, long].map(|it| it.join().ok());
+        ended.into_iter().sum::<Option<usize>>()
     });
+    let Some(connections) = connections else {
+        let logs: Vec<&[String]> = servers.iter_mut().map(Server::lines).collect();
+        panic!("a client failed: {logs:#?}");
+    };
     assert!(connections > UPGRADES, "{connections} connections");
     let last = servers.pop().expect("there are some");
     assert_eq!(last.address(), address);
@@ -158,7 +163,8 @@ fn twenty_upgrades_of_a_callback_server_lose_no_connection() {
 
 #[test]
 fn twenty_upgrades_of_a_staged_server_lose_no_connection() {
-    upgrade_under_load("staged", &[]);
+    // Four are the default, and a connection counts until its task has ended.
+    upgrade_under_load("staged", &["--max-connections", "64"]);
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! A hand-over that ends at any of its steps.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Folder, assert_ends_well, assert_serves, stop};
-use crate::common::wait_until;
+use super::{Folder, accept, assert_ends_well, assert_serves, stop};
 use crate::server::exchange;
 
 #[test]
@@ -26,7 +23,7 @@ fn a_new_process_that_dies_at_any_step_leaves_the_old_one_serving() {
             client.receive();
             client.send(&json!({"message": "claim", "version": 1, "addresses": [0]}));
         },
-        |mut client| client.claim_all(),
+        |mut client| drop(client.claim_all()),
     ];
     for die in dies {
         die(folder.connect());
@@ -88,7 +85,7 @@ fn of_two_upgrades_at_once_the_second_is_refused() {
     let folder = Folder::new();
     let mut old = folder.serve(&[]);
     let mut first = folder.connect();
-    first.claim_all();
+    let _sockets = first.claim_all();
     let (code, stderr) = folder.fail(&["--listen", "127.0.0.1:0"]);
     let process = std::process::id();
     let reason =
@@ -120,7 +117,7 @@ fn sigterm_ends_an_upgrade_in_progress() {
     let folder = Folder::new();
     let old = folder.serve(&[]);
     let mut client = folder.connect();
-    client.claim_all();
+    let _sockets = client.claim_all();
     old.signal(Signal::TERM);
     assert_eq!(client.refusal(), "the old process is shutting down");
     assert_ends_well(old);
@@ -163,96 +160,32 @@ fn an_old_process_that_is_aborted_or_killed_does_not_harm_the_new_one() {
 }
 
 #[test]
+fn what_an_old_process_has_sent_is_never_shut_down() {
+    for signal in [Signal::QUIT, Signal::TERM] {
+        let folder = Folder::new();
+        let mut old = folder.serve(&["--drain-timeout", "0s"]);
+        let busy = old.connect();
+        let mut client = folder.connect();
+        let sockets = client.claim_all();
+        old.signal(signal);
+        old.wait();
+        drop(busy);
+        let listener = TcpListener::from(sockets.into_iter().next().expect("the first is of TCP"));
+        let waiting = TcpStream::connect(old.address()).expect("it listens");
+        assert_eq!(accept(&listener), waiting.local_addr().unwrap());
+    }
+}
+
+#[test]
 fn an_old_process_that_stands_still_hands_over_when_it_runs_again() {
     let folder = Folder::new();
     let mut old = folder.serve(&[]);
     let mut client = folder.connect();
-    client.claim_all();
+    let _sockets = client.claim_all();
     old.hold();
     client.send(&json!({"message": "ready"}));
     drop(client);
     old.signal(Signal::CONT);
     old.wait_for_line("handed over to process ");
     assert_ends_well(old);
-}
-
-/// A hand-written old process, which offers one address and sends what it likes.
-fn old_process(folder: &Folder, offer: Value, send: impl FnOnce(&UnixStream) + Send + 'static) {
-    let listener = UnixListener::bind(folder.socket()).unwrap();
-    std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        writeln!(stream, "{offer}").unwrap();
-        let mut claim = String::new();
-        let _ = BufReader::new(&stream).read_line(&mut claim);
-        send(&stream);
-        let mut rest = Vec::new();
-        // Until the new process closes the connection.
-        let _ = std::io::Read::read_to_end(&mut stream, &mut rest);
-    });
-}
-
-fn offer(address: &str) -> Value {
-    let address = json!({"purpose": "echo", "address": address, "sockets": 1});
-    json!({"message": "offer", "version": 1, "process": 4711, "addresses": [address]})
-}
-
-fn pass(stream: &UnixStream, descriptors: &[&dyn AsFd]) {
-    let message = format!("{}\n", json!({"message": "socket", "address": 0}));
-    let descriptors: Vec<_> = descriptors.iter().map(|it| it.as_fd()).collect();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    let bytes = [std::io::IoSlice::new(message.as_bytes())];
-    rustix::net::sendmsg(stream, &bytes, &mut control, SendFlags::empty()).unwrap();
-}
-
-#[test]
-fn a_descriptor_that_is_not_the_offered_listener_is_refused() {
-    type Send = Box<dyn FnOnce(&UnixStream) + std::marker::Send>;
-    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let cases: [(Send, &str); 5] = [
-        (Box::new(|it| pass(it, &[&std::fs::File::open("/").unwrap()])), "it sent a directory as"),
-        (Box::new(|it| pass(it, &[it])), "it sent a unix stream as the socket of 127.0.0.1:9"),
-        (Box::new(move |it| pass(it, &[&listener()])), "it sent a socket at 127.0.0.1:"),
-        (Box::new(|it| pass(it, &[it, it])), "it sent 2 descriptors as the socket of"),
-        (
-            Box::new(|it| pass(it, &[it as &dyn AsFd; 8])),
-            "more than 4 descriptors came with one message",
-        ),
-    ];
-    for (send, reason) in cases {
-        let folder = Folder::new();
-        old_process(&folder, offer("127.0.0.1:9"), send);
-        let (code, stderr) = folder.fail(&["--listen", "127.0.0.1:9"]);
-        assert!(code == Some(1) && stderr.contains(reason), "{reason}: {code:?} {stderr}");
-        assert!(stderr.contains("failed to take over from process 4711: "), "{stderr}");
-    }
-}
-
-#[test]
-fn an_offer_of_another_version_is_refused_with_what_to_do() {
-    let folder = Folder::new();
-    let other = json!({"message": "offer", "version": 2, "process": 4711, "addresses": []});
-    old_process(&folder, other, |_| ());
-    let (code, stderr) = folder.fail(&[]);
-    let reason = "it has version 2 of the hand-over, and this program has version 1; stop it, and \
-                  start this one then";
-    assert!(code == Some(1) && stderr.contains(reason), "{code:?} {stderr}");
-}
-
-#[test]
-fn a_server_that_dies_before_it_has_sent_its_sockets_makes_an_ordinary_start() {
-    let folder = Folder::new();
-    let listener = UnixListener::bind(folder.socket()).unwrap();
-    let dies = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        writeln!(stream, "{}", offer("127.0.0.1:9")).unwrap();
-    });
-    let mut new = folder.serve(&[]);
-    dies.join().unwrap();
-    wait_until("the warning", || {
-        new.lines().iter().any(|line| line.contains("ended; starting without its sockets"))
-    });
-    assert_serves(&new);
-    stop(new);
 }
