@@ -18,13 +18,15 @@ fn the_help_names_every_default() {
         ("--ownership", "on"),
         ("--on-leak", "warn"),
         ("--on-violation", "warn"),
-        ("--report <FORMAT>", "text"),
+        ("--report <FORMAT>", "text; json on standard error with --log-format json"),
         ("--log-level", "info"),
         ("--log-format", "text"),
     ] {
         let option = &format!("\n      {option}");
         let section =
             help.split(option.as_str()).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
+        // The help is wrapped.
+        let section = section.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
     }
 }
@@ -81,6 +83,8 @@ fn help_and_errors_of_a_style_are_specific_to_it() {
         ("--slow-reader <", "disconnect"),
     ] {
         let section = help.split(option).nth(1).unwrap_or_else(|| panic!("{option} is missing"));
+        // The help is wrapped.
+        let section = section.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(section.contains(&format!("[default: {default}]")), "{option}: {section}");
     }
     for (arguments, expected) in [
