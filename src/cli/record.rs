@@ -13,7 +13,7 @@
 //! counted; if it is full, the recording ends with a warning. A process that is killed leaves a recording
 //! that is complete up to its last line, which may be cut off.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ const END_BYTES: usize = 256;
 pub(super) struct RecordArguments {
     /// Record who owns which descriptor, every hand-over and every finding to this file, as JSON lines
     /// (docs/events.md); `echown view FILE` shows it. Only the user of this process can read the file.
-    /// An existing file is replaced at startup. Delays no client: if the disk is too slow, events are
+    /// An existing file is replaced at startup, unless another process records to it. Delays no client: if the disk is too slow, events are
     /// dropped and counted in the recording.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -121,6 +121,11 @@ fn create(path: &Path) -> io::Result<File> {
     let file = options.open(path)?;
     if !file.metadata()?.is_file() {
         return Err(not_regular());
+    }
+    // Two processes that write to one file damage it. Released with the file; a file system without locks
+    // is no reason to fail.
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(io::Error::other("another process records to it; choose another file"));
     }
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.set_len(0)?;

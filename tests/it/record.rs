@@ -129,6 +129,22 @@ fn a_start_that_fails_keeps_the_old_recording() {
 }
 
 #[test]
+fn two_processes_do_not_record_to_one_file() {
+    let folder = Folder::new("recorded-twice");
+    let path = folder.file("recording.jsonl");
+    let server = Server::start(&["--record", &path]);
+    let second = echown()
+        .args(["serve", "--listen", "127.0.0.1:0", "--record", &path])
+        .output()
+        .expect("it starts");
+    assert_eq!(second.status.code(), Some(1));
+    let why = "another process records to it; choose another file";
+    assert!(stderr(&second).contains(why), "{}", stderr(&second));
+    assert_eq!(server.stop().0, Some(0));
+    assert_eq!(read(&path).last().map(|line| line.event), Some(Kind::End));
+}
+
+#[test]
 fn a_recording_to_a_device_is_rejected_with_the_reason() {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--record", "/dev/null"];
     let output = echown().args(arguments).stdin(Stdio::null()).output().unwrap();
