@@ -35,6 +35,8 @@ pub(crate) struct Bound<'a> {
 /// Listens on a planned address: on the received sockets, or on one that is bound. A Unix socket also has
 /// a file, which is removed at exit unless a service manager has it.
 ///
+/// The sockets of a running server keep its options, because it may go on serving; see [`later_options`].
+///
 /// # Errors
 /// Errors of the system calls and the registry; [`cause`] explains them.
 #[track_caller]
@@ -49,10 +51,10 @@ pub(crate) fn listen(
     let mut file = None;
     let mut listeners = Vec::with_capacity(planned.received.len());
     for ReceivedListener { mut listener, place, sender, removes_path } in planned.received {
-        options.apply_to(&mut listener)?;
-        if let Sender::Process(_) = sender {
-            // A service manager has a setting of its own.
-            options.set_backlog(&listener)?;
+        if sender == Sender::ServiceManager {
+            // The queue's length is a setting of its own.
+            options.apply_to(&mut listener)?;
+        } else {
             if file.is_none() && removes_path {
                 file = place.address.path().map(SocketFile::at);
                 // The other process keeps it until it has handed over.
@@ -62,6 +64,16 @@ pub(crate) fn listen(
         listeners.push(listener);
     }
     Ok((listeners, file))
+}
+
+/// The options that the sockets of a planned address get once the server that has them now has handed
+/// over.
+pub(crate) fn later_options(
+    planned: &Planned,
+    options: &ListenerOptions,
+) -> Option<ListenerOptions> {
+    let is_of_server = |received: &ReceivedListener| matches!(received.sender, Sender::Process(_));
+    planned.received.iter().any(is_of_server).then(|| options.clone())
 }
 
 /// Binds an endpoint; a Unix socket also has a file.

@@ -28,8 +28,6 @@
 //!
 //! - Connections stay with the process that accepted them: in the `broadcast` style the clients of the two
 //!   processes do not hear each other.
-//! - The new process sets its options on the sockets before it takes over, so connections that the old one
-//!   accepts in between have these.
 //! - An address keeps the number of its sockets: further acceptors share them.
 
 mod old;

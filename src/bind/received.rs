@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -115,14 +115,24 @@ pub(crate) fn is_at(address: &Address, endpoint: &Endpoint) -> io::Result<bool> 
     Ok(match (address, endpoint) {
         (Address::Path(bound), Endpoint::Unix(path)) => absolute(bound) == absolute(path),
         (Address::Inet(bound), Endpoint::All(port)) => {
-            bound.ip().is_unspecified() && is_port(*port, bound.port())
+            // A socket at 0.0.0.0 has no IPv6 clients, which this endpoint promises.
+            bound.ip() == Ipv6Addr::UNSPECIFIED && is_port(*port, bound.port())
         }
         (Address::Inet(bound), Endpoint::Inet(_)) => endpoint
             .resolve()?
             .iter()
-            .any(|wanted| wanted.ip() == bound.ip() && is_port(wanted.port(), bound.port())),
+            .any(|wanted| is_same_host(wanted, bound) && is_port(wanted.port(), bound.port())),
         _ => false,
     })
+}
+
+/// A link-local address belongs to one interface.
+fn is_same_host(wanted: &SocketAddr, bound: &SocketAddr) -> bool {
+    let scope = |address: &SocketAddr| match address {
+        SocketAddr::V4(_) => 0,
+        SocketAddr::V6(address) => address.scope_id(),
+    };
+    wanted.ip() == bound.ip() && scope(wanted) == scope(bound)
 }
 
 fn absolute(path: &Path) -> std::path::PathBuf {
@@ -176,9 +186,7 @@ impl Planned {
         let endpoint = match &received.place.address {
             Address::Path(path) => Endpoint::Unix(path.clone()),
             Address::Inet(address) => match address.ip() {
-                ip if ip == Ipv6Addr::UNSPECIFIED || ip == Ipv4Addr::UNSPECIFIED => {
-                    Endpoint::All(address.port())
-                }
+                ip if ip == Ipv6Addr::UNSPECIFIED => Endpoint::All(address.port()),
                 _ => Endpoint::Inet(address.to_string()),
             },
             // These have no form of their own; the name is for messages.
@@ -214,7 +222,8 @@ mod tests {
             ("127.0.0.1:3000", "127.0.0.1:0"),
             ("[::1]:3000", "[::1]:3000"),
             ("[::]:3000", ":3000"),
-            ("0.0.0.0:3000", "*:3000"),
+            ("0.0.0.0:3000", "0.0.0.0:3000"),
+            ("[fe80::1%1]:3000", "[fe80::1%1]:3000"),
             ("unix:/run/echo", "unix:/run/echo"),
             ("unix:/run/echo", "unix:/run/./echo"),
         ] {
@@ -229,6 +238,8 @@ mod tests {
             ("127.0.0.1:3000", "127.0.0.2:3000"),
             ("127.0.0.1:3000", ":3000"),
             ("0.0.0.0:3000", "127.0.0.1:3000"),
+            ("0.0.0.0:3000", ":3000"),
+            ("[fe80::1%1]:3000", "[fe80::1%2]:3000"),
             ("unix:/run/echo", "unix:/run/other"),
             ("unix:/run/echo", "3000"),
         ] {

@@ -39,7 +39,7 @@ pub(super) struct Acceptor {
 
 impl Give for Acceptor {
     fn list(&self, resources: &mut Vec<Resource>) {
-        let AcceptorResources { listener, stop, reserve } = &self.resources;
+        let AcceptorResources { listener, stop, reserve, .. } = &self.resources;
         listener.list(resources);
         stop.list(resources);
         reserve.list(resources);
@@ -61,6 +61,7 @@ impl Acceptor {
         let mut backoff = AcceptBackoff::default();
         let mut spin = AdaptiveSpin::default();
         self.gate.wait();
+        self.take_over_options();
         // In a drain: until the queued connections are accepted, but not beyond the deadline.
         while !self.is_over() {
             let AcceptorResources { listener, stop, .. } = &self.resources;
@@ -113,6 +114,17 @@ impl Acceptor {
         }
     }
 
+    /// Gives a socket that another server had the options of this one.
+    fn take_over_options(&mut self) {
+        let AcceptorResources { listener, later, .. } = &mut self.resources;
+        if let Some(later) = later
+            && let Err(error) = later.apply_to(listener)
+        {
+            // Cancelled, for one: then it accepts nothing.
+            tracing::warn!("connections have options of the server before: {error}");
+        }
+    }
+
     /// The deadline of the drain, if it has started.
     fn deadline(&self) -> Option<Instant> {
         Some(after(self.control.first()?, self.settings.drain_timeout))
@@ -132,7 +144,7 @@ impl Acceptor {
 
     /// Accepts the next connection into the reserve descriptor and closes it.
     fn refuse_one(&mut self) {
-        let AcceptorResources { listener, stop, reserve } = &mut self.resources;
+        let AcceptorResources { listener, stop, reserve, .. } = &mut self.resources;
         // Does not block, because another acceptor may have taken the connection.
         let refused =
             reserve.release_for(stop, || listener.try_accept().is_ok_and(|one| one.is_some()));

@@ -41,6 +41,10 @@ impl BoundAddress {
     pub(super) fn limit_buffers(&mut self, bytes: u64) -> Result<(), ServerError> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         for (_, resources) in &mut self.acceptors {
+            if let Some(later) = &mut resources.later {
+                later.buffer_bytes = Some(bytes);
+                continue;
+            }
             let limited = resources.listener.limit_buffers(bytes);
             limited.map_err(|error| {
                 let name = &self.name;
@@ -57,6 +61,26 @@ pub(super) struct AcceptorResources {
     pub(super) listener: Listener,
     pub(super) stop: PipeReader,
     pub(super) reserve: ReserveFd,
+    pub(super) later: Option<LaterOptions>,
+}
+
+/// The options of a listener that another server still accepts from. Both have one socket, so they would
+/// change what its connections get, for good if this process then fails to start.
+pub(super) struct LaterOptions {
+    options: ListenerOptions,
+    buffer_bytes: Option<usize>,
+}
+
+impl LaterOptions {
+    /// Sets the options; the other server has handed over.
+    ///
+    /// # Errors
+    /// Errors of the system calls and the registry.
+    pub(super) fn apply_to(&self, listener: &mut Listener) -> io::Result<()> {
+        self.options.apply_to(listener)?;
+        self.options.set_backlog(listener)?;
+        self.buffer_bytes.map_or(Ok(()), |bytes| listener.limit_buffers(bytes))
+    }
 }
 
 /// Opens the resources of all addresses.
@@ -89,7 +113,9 @@ pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress> {
     let endpoint = planned.endpoint.clone();
     let count = planned.acceptors(settings.acceptors.get());
-    let (mut listeners, path) = bind::listen(planned, &options(settings))?;
+    let options = options(settings);
+    let later = bind::later_options(&planned, &options);
+    let (mut listeners, path) = bind::listen(planned, &options)?;
     let first = &listeners[0];
     let address = first.local_addr()?;
     let name = address.to_string();
@@ -100,7 +126,8 @@ fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress>
     for listener in listeners {
         let (stop, order) = net::pipe()?;
         let reserve = ReserveFd::new(&stop)?;
-        acceptors.push((order, AcceptorResources { listener, stop, reserve }));
+        let later = later.clone().map(|options| LaterOptions { options, buffer_bytes: None });
+        acceptors.push((order, AcceptorResources { listener, stop, reserve, later }));
     }
     Ok(BoundAddress { name, address, endpoint, acceptors, path })
 }

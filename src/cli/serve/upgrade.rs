@@ -149,7 +149,13 @@ impl BoundUpgrade {
         let BoundUpgrade { upgrade, addresses, claimed, control } = self;
         if let Some(claimed) = claimed {
             let process = claimed.process();
-            if let Err(message) = claimed.confirm() {
+            // A signal that has come before is not meant for the other server, which would end, too.
+            let confirmed = if control.is_stopping() {
+                Err(format!("stopped before it took over; process {process} goes on serving"))
+            } else {
+                claimed.confirm()
+            };
+            if let Err(message) = confirmed {
                 hand_back(process, &addresses);
                 return Err(message);
             }

@@ -9,7 +9,8 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::sockopt;
+#[cfg(feature = "serve")]
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Stream;
@@ -76,11 +77,16 @@ impl Stream {
     ///
     /// # Errors
     /// Errors of the system call and the registry.
+    #[cfg(feature = "serve")]
     #[track_caller]
     pub(crate) fn peer(&self) -> io::Result<Peer> {
-        let peer = self.handle().call(|fd| sockopt::socket_peercred(fd))?;
-        let process = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or_default();
-        Ok(Peer { process, user: peer.uid.as_raw() })
+        // Not rustix's function: its result cannot represent the process 0.
+        let peer = self.handle().call(|fd| {
+            let peer =
+                nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::PeerCredentials);
+            peer.map_err(|errno| Errno::from_raw_os_error(errno as i32))
+        })?;
+        Ok(Peer { process: u32::try_from(peer.pid()).unwrap_or_default(), user: peer.uid() })
     }
 }
 
@@ -116,6 +122,7 @@ mod tests {
         assert_eq!(written, "x");
     }
 
+    #[cfg(feature = "serve")]
     #[test]
     fn the_peer_of_a_pair_is_this_process() {
         let (ours, _theirs) = Stream::pair().unwrap();

@@ -75,3 +75,33 @@ fn the_status_goes_along_and_shows_the_new_process() {
     assert!(response.contains("\"received\""), "{response}");
     stop(new);
 }
+
+/// Whether the kernel probes this connection when it is silent: the server's end has a keep-alive timer.
+fn is_probed(server: &Server) -> bool {
+    let client = server.connect();
+    let end = |address: std::net::SocketAddr| format!("0100007F:{:04X}", address.port());
+    let (local, remote) = (end(server.address()), end(client.local_addr().unwrap()));
+    let timer = crate::common::poll(super::DEADLINE, || {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+        let of_server = |line: &&str| line.contains(&format!("{local} {remote} 01 "));
+        let line = table.lines().find(of_server)?;
+        line.split_whitespace().nth(5).map(str::to_owned)
+    });
+    timer.expect("the connection is in the table").starts_with("02:")
+}
+
+#[test]
+fn a_new_process_that_fails_leaves_the_options_of_the_sockets() {
+    let folder = Folder::new();
+    let old = folder.serve(&[]);
+    assert!(is_probed(&old));
+    // It has claimed the sockets when it finds out that it cannot start.
+    let other = ["--listen", "127.0.0.1:0", "--listen", "192.0.2.1:1", "--no-keepalive"];
+    let (code, stderr) = folder.fail(&other);
+    assert!(code == Some(1) && stderr.contains("failed to listen on 192.0.2.1:1"), "{stderr}");
+    assert!(is_probed(&old));
+    let new = folder.take_over(&["--no-keepalive"]);
+    assert_ends_well(old);
+    assert!(!is_probed(&new));
+    stop(new);
+}

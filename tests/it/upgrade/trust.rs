@@ -65,3 +65,27 @@ fn processes_of_two_users_do_not_replace_each_other() {
     assert!(code == Some(1) && stderr.contains(reason), "{code:?} {stderr}");
     stop(old);
 }
+
+#[test]
+fn a_process_of_another_pid_namespace_takes_over() {
+    let isolated = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).args(words);
+        command
+    };
+    let can = rustix::process::geteuid().is_root()
+        && isolated(&["true"]).status().is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: needs root and unshare(1)");
+        return;
+    }
+    let folder = Folder::new();
+    let mut old = folder.serve(&[]);
+    let program = env!("CARGO_BIN_EXE_echown");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--upgrade-socket", &folder.socket()];
+    let mut new = Server::run(&mut isolated(&[&[program], &serve[..]].concat()), 1);
+    new.wait_for_line("took over from process ");
+    assert!(old.wait().success());
+    // Its parent's death kills it.
+    new.signal(rustix::process::Signal::KILL);
+}
