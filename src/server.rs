@@ -44,6 +44,7 @@ use crate::pool::{Orphans, Pool};
 use bind::BoundAddress;
 pub(crate) use capacity::Reserved;
 pub use control::{Control, ControlHandle};
+#[cfg(feature = "serve")]
 pub(crate) use end_counts::ConnectionCounts;
 pub use error::ServerError;
 pub(crate) use hooks::ServerHooks;
