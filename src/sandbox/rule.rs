@@ -15,6 +15,9 @@ use crate::report::atomic_file::resolved;
 /// Separate debug symbols, where distributions install them.
 const DEBUG_SYMBOLS: &str = "/usr/lib/debug";
 
+/// The C library's allocator reads it when threads compete, and otherwise assumes two processors.
+const PROCESSORS: &str = "/sys/devices/system/cpu/online";
+
 /// What is allowed with a file, or with everything in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
@@ -64,6 +67,7 @@ impl Rule {
             paths.into_iter().map(move |path| Rule { group, ..Rule::reads(path) })
         };
         let mut rules: Vec<Rule> = of(None, echown_limits::control_groups()).collect();
+        rules.extend(of(None, vec![PathBuf::from(PROCESSORS)]));
         rules.extend(of(Some("the program and its libraries"), program_files()));
         rules.extend(of(None, vec![PathBuf::from(DEBUG_SYMBOLS)]));
         rules.extend(of(Some("its sources"), source_folders()));

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
@@ -100,6 +101,40 @@ fn a_strict_server_serves_every_style_and_each_of_its_threads_is_restricted() {
         // It can still read what /proc says about itself.
         assert!(!lines.iter().any(|line| line.contains("failed to read /proc")), "{lines:#?}");
     }
+}
+
+/// What a server opens to serve: the limits on its threads, and, in the C library, the processors.
+#[test]
+fn a_strict_server_is_denied_nothing_that_it_opens() {
+    if !has_landlock() {
+        return;
+    }
+    let calls = TempPath::new("sandbox-opens");
+    let probe = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    let can_trace = probe.is_ok_and(|status| status.success());
+    if !require_tool("strace(1) with the right to trace", can_trace) {
+        return;
+    }
+    let program = sandboxed("strict", &["--ownership", "full"]);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=openat,landlock_restrict_self", "-o"]).arg(&*calls);
+    strace.arg(program.get_program()).args(program.get_args()).env_remove("NOTIFY_SOCKET");
+    let mut server = Server::run(&mut strace, 1);
+    let clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for mut client in clients {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    // The server is not this test's child: it is stopped by its own process ID.
+    let first = text(&*calls);
+    let traced = first.split(' ').next().and_then(|number| Pid::from_raw(number.parse().ok()?));
+    kill_process(traced.expect("a line has a number"), Signal::TERM).unwrap();
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    let all = text(&*calls);
+    let (_, restricted) = all.split_once("landlock_restrict_self").expect("it was traced");
+    assert!(restricted.contains("/proc/self/maps"), "{restricted}");
+    let denied: Vec<&str> = restricted.lines().filter(|line| line.contains("EACCES")).collect();
+    assert_eq!(denied, [""; 0]);
 }
 
 /// Otherwise the kernel frees the inodes that the rules refer to when memory is short.

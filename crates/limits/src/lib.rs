@@ -55,11 +55,13 @@ pub fn backlog_max() -> Option<u32> {
 
 /// The roots of the control group hierarchies whose limits are read, as far as they are mounted.
 pub fn control_groups() -> Vec<std::path::PathBuf> {
-    let mut roots: Vec<_> =
-        ["pids", "memory"].into_iter().filter_map(|name| cgroup::dirs(name).pop()).collect();
-    roots.iter_mut().for_each(|root| *root = root.components().collect());
-    roots.dedup();
-    roots
+    let dirs: std::collections::BTreeSet<std::path::PathBuf> = ["pids", "memory"]
+        .into_iter()
+        .flat_map(cgroup::dirs)
+        .map(|dir| dir.components().collect())
+        .collect();
+    let is_below = |dir: &std::path::PathBuf| dir.ancestors().skip(1).any(|it| dirs.contains(it));
+    dirs.iter().filter(|dir| !is_below(dir)).cloned().collect()
 }
 
 /// The number in a file; `None` also for the word "max", which means no limit.
