@@ -48,7 +48,7 @@
 #![warn(unreachable_pub)]
 // What only the other subcommands, or only Linux uses; the linker leaves it out.
 #![cfg_attr(all(feature = "serve", not(feature = "cli")), allow(dead_code, unused_imports))]
-#![cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 // The lessons' programs name this crate as their users do.
 #[cfg(all(feature = "cli", not(target_vendor = "apple")))]
