@@ -23,6 +23,8 @@ mod latency;
 mod limiter;
 #[cfg(feature = "serve")]
 mod metrics;
+#[cfg(feature = "serve")]
+mod probe;
 mod refusals;
 mod reserve;
 mod summary;
@@ -51,6 +53,8 @@ pub(crate) use hooks::ServerHooks;
 use limiter::{ClientNetwork, ConnectionLimiter, LimitSource};
 #[cfg(feature = "serve")]
 pub(crate) use metrics::{CountsReader, Metrics};
+#[cfg(feature = "serve")]
+pub(crate) use probe::Prober;
 pub use summary::ServerSummary;
 
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
@@ -197,7 +201,8 @@ impl Server {
                 address.limit_buffers(bytes)?;
             }
         }
-        let tasks = capacity.connections.saturating_mul(tasks_per_connection);
+        let connections = capacity.connections.saturating_add(reserved.probes);
+        let tasks = connections.saturating_mul(tasks_per_connection);
         let pool =
             Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
         let tightest = capacity.limiting.first();

@@ -13,6 +13,8 @@ mod start;
 mod unix_arguments;
 #[cfg_attr(not(target_os = "linux"), path = "serve/no_upgrade.rs")]
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod watchdog;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

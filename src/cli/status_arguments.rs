@@ -40,7 +40,9 @@ impl StatusArguments {
     /// What the status server needs in addition to the echo server.
     pub(super) fn reserved(&self) -> Reserved {
         match self.status {
-            Some(_) => Reserved { descriptors: status::DESCRIPTORS, threads: status::THREADS },
+            Some(_) => {
+                Reserved { descriptors: status::DESCRIPTORS, threads: status::THREADS, probes: 0 }
+            }
             None => Reserved::default(),
         }
     }

@@ -125,24 +125,61 @@ impl Broadcast {
         error
     }
 
+    /// Serves a connection as a member of this hub.
+    fn serve_in(&self, hub: &Arc<Hub>, stream: Stream) -> io::Result<()> {
+        let Some((registry, pool, budget)) = self.context.get() else {
+            return Err(io::Error::other("this handler was not opened by a server"));
+        };
+        let peer = prepare(&stream)?;
+        let timeout = stream.write_timeout()?;
+        let (reading, writing) = stream.split()?;
+        let (token, queue) = hub.join(&peer);
+        let writer = self.start_writer(hub, pool, &peer, writing, (token, &queue), timeout)?;
+        let hub = Arc::clone(hub);
+        let mut client = ConnectedClient { hub, token, queue, writer: Some(writer) };
+        let decoder = FrameDecoder::within(self.frame_max, budget);
+        let end = reader::run(&reading, &client.hub, &client.queue, registry, decoder).map_err(
+            |error| match client.cancel_writer() {
+                // The writer got the error first.
+                Some(Ok(Err(earlier))) => earlier,
+                _ => timed_out(self.log_bad_frame(&peer, error), EndReason::IdleTimeout),
+            },
+        )?;
+        match end {
+            ReadEnd::Finished | ReadEnd::MidFrame => {
+                client.hub.leave(token);
+            }
+            ReadEnd::Drained => client.receive_until_drained()?,
+            // The writer has already left the hub.
+            ReadEnd::QueueAborted => {}
+        }
+        let writing = client.join_writer()?;
+        reading.rejoin(writing)?.shutdown_write(FINAL_SEND_TIMEOUT)?;
+        match end {
+            ReadEnd::MidFrame => Err(EndReason::Protocol.into_error()),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts the task that owns the write half.
     fn start_writer(
         &self,
+        hub: &Arc<Hub>,
         pool: &Pool,
         peer: &str,
         writing: WriteHalf,
         (token, queue): (MemberToken, &Arc<SendQueue>),
         timeout: Option<Duration>,
     ) -> io::Result<Promise<WriterResult>> {
-        let (hub, writer_queue) = (Arc::clone(&self.hub), Arc::clone(queue));
-        let job = move |writing| writer::run(writing, &hub, token, &writer_queue, timeout);
+        let (writer_hub, writer_queue) = (Arc::clone(hub), Arc::clone(queue));
+        let job = move |writing| writer::run(writing, &writer_hub, token, &writer_queue, timeout);
         pool.spawn_named_with(&format!("writer of {peer}"), writing, job).map_err(|error| {
             self.no_threads
                 .warn(format_args!("{peer} disconnected, failed to start its writer: {error}"));
             let text = error.to_string();
             // The error contains the half, which is released when it is dropped.
             drop(error);
-            self.hub.leave(token);
+            hub.leave(token);
             io::Error::new(io::ErrorKind::OutOfMemory, text)
         })
     }
@@ -189,38 +226,17 @@ impl Handler for Broadcast {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let Some((registry, pool, budget)) = self.context.get() else {
-            return Err(io::Error::other("this handler was not opened by a server"));
-        };
-        let peer = prepare(&stream)?;
-        let timeout = stream.write_timeout()?;
-        let (reading, writing) = stream.split()?;
-        let (token, queue) = self.hub.join(&peer);
-        let writer = self.start_writer(pool, &peer, writing, (token, &queue), timeout)?;
-        let hub = Arc::clone(&self.hub);
-        let mut client = ConnectedClient { hub, token, queue, writer: Some(writer) };
-        let decoder = FrameDecoder::within(self.frame_max, budget);
-        let end = reader::run(&reading, &client.hub, &client.queue, registry, decoder).map_err(
-            |error| match client.cancel_writer() {
-                // The writer got the error first.
-                Some(Ok(Err(earlier))) => earlier,
-                _ => timed_out(self.log_bad_frame(&peer, error), EndReason::IdleTimeout),
-            },
-        )?;
-        match end {
-            ReadEnd::Finished | ReadEnd::MidFrame => {
-                client.hub.leave(token);
-            }
-            ReadEnd::Drained => client.receive_until_drained()?,
-            // The writer has already left the hub.
-            ReadEnd::QueueAborted => {}
-        }
-        let writing = client.join_writer()?;
-        reading.rejoin(writing)?.shutdown_write(FINAL_SEND_TIMEOUT)?;
-        match end {
-            ReadEnd::MidFrame => Err(EndReason::Protocol.into_error()),
-            _ => Ok(()),
-        }
+        self.serve_in(&self.hub, stream)
+    }
+
+    /// Is the only member of a hub of its own, so that no client gets its frame. Like every client, it first
+    /// waits for the hub of all.
+    fn serve_probe(&self, stream: Stream) -> io::Result<()> {
+        self.serve_in(&Arc::new(self.hub.new_empty()), stream)
+    }
+
+    fn probe_message(&self) -> Vec<u8> {
+        Frame::new(b"echown watchdog").wire().to_vec()
     }
 
     fn close(&self) {

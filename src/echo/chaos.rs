@@ -121,6 +121,15 @@ impl Handler for Chaos {
         }
     }
 
+    /// Without faults: those are for clients.
+    fn serve_probe(&self, stream: Stream) -> io::Result<()> {
+        self.inner.serve_probe(stream)
+    }
+
+    fn probe_message(&self) -> Vec<u8> {
+        self.inner.probe_message()
+    }
+
     fn connection_refused(&self, peer: &Address) {
         self.inner.connection_refused(peer);
     }

@@ -80,6 +80,21 @@ pub trait Handler: Send + Sync {
     /// error ends only this connection.
     fn serve(&self, stream: Stream) -> io::Result<()>;
 
+    /// Serves a connection of the server to itself, which shows a watchdog that clients would be served, and
+    /// of which no client and no count may notice anything. Default: [`serve`](Handler::serve).
+    ///
+    /// # Errors
+    /// See [`serve`](Handler::serve).
+    fn serve_probe(&self, stream: Stream) -> io::Result<()> {
+        self.serve(stream)
+    }
+
+    /// What the server sends on such a connection, and must get back before the end of the stream. Default:
+    /// a line.
+    fn probe_message(&self) -> Vec<u8> {
+        b"echown watchdog\n".to_vec()
+    }
+
     /// Called when a connection is rejected because a limit is reached.
     fn connection_refused(&self, peer: &Address) {
         let _ = peer;

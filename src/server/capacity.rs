@@ -20,6 +20,8 @@ const OTHER_THREADS: usize = 8 + 2 * KEEP_IDLE_DEFAULT;
 pub(crate) struct Reserved {
     pub(crate) descriptors: u64,
     pub(crate) threads: usize,
+    /// Connections of the server to itself.
+    pub(crate) probes: usize,
 }
 
 impl std::ops::Add for Reserved {
@@ -29,6 +31,7 @@ impl std::ops::Add for Reserved {
         Reserved {
             descriptors: self.descriptors + other.descriptors,
             threads: self.threads + other.threads,
+            probes: self.probes + other.probes,
         }
     }
 }
@@ -39,10 +42,11 @@ pub(super) fn requirements(
     handler: &dyn Handler,
     reserved: Reserved,
 ) -> Requirements {
+    let probing = reserved.probes * handler.tasks_per_connection();
     Requirements {
         tasks_per_connection: handler.tasks_per_connection(),
         acceptors,
-        other_threads: OTHER_THREADS + reserved.threads,
+        other_threads: OTHER_THREADS + reserved.threads + probing,
         stack_bytes: STACK_BYTES_DEFAULT as u64,
         own_bytes: handler.memory(),
         pooled_bytes: handler.pooled_memory(),

@@ -122,7 +122,7 @@ pub(crate) struct ConnectionCounts {
     pub ends: EndCounts,
 }
 
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+#[cfg_attr(not(feature = "serve"), allow(dead_code))]
 impl ConnectionCounts {
     /// Connections that were closed at once because of a limit.
     #[must_use]

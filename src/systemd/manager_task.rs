@@ -60,6 +60,11 @@ impl Notifier {
         self.ready();
     }
 
+    /// The service works.
+    pub(crate) fn watchdog(&self) {
+        self.send(&[NotifyState::Watchdog]);
+    }
+
     fn send(&self, states: &[NotifyState<'_>]) {
         let Some(sender) = &self.0 else { return };
         let message = states.iter().map(|state| format!("{state}\n")).collect();

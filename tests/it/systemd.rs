@@ -2,3 +2,4 @@
 
 pub mod manager;
 mod notify;
+mod watchdog;

@@ -40,7 +40,7 @@ impl ServerHooks for Hooks {
     }
 
     fn accepting(&mut self) {
-        if let Some(manager) = &self.manager {
+        if let Some(manager) = &mut self.manager {
             manager.ready();
         }
     }
@@ -61,6 +61,9 @@ impl ServerHooks for Hooks {
     }
 
     fn at_end(&mut self) {
+        if let Some(manager) = &mut self.manager {
+            manager.end_probes();
+        }
         // Late, so that viewers see the drain to its end.
         if let Some(status) = self.status.take() {
             status.stop();

@@ -1,7 +1,7 @@
 //! In place of `service_manager.rs` where there is no systemd: nothing is read and nothing is sent.
 
 use crate::ownership::Registry;
-use crate::server::{CountsReader, Reserved};
+use crate::server::{Reserved, Server};
 
 /// No service manager.
 pub(super) struct ServiceManager;
@@ -15,7 +15,7 @@ impl ServiceManager {
         Reserved::default()
     }
 
-    pub(super) fn start(self, _: CountsReader) -> Result<RunningManager, String> {
+    pub(super) fn start(self, _: &Server) -> Result<RunningManager, String> {
         Ok(RunningManager)
     }
 }
@@ -30,7 +30,9 @@ impl RunningManager {
 
     pub(super) fn is_main(&self) {}
 
-    pub(super) fn ready(&self) {}
+    pub(super) fn ready(&mut self) {}
+
+    pub(super) fn end_probes(&mut self) {}
 
     pub(super) fn stop(self) {}
 }

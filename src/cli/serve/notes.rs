@@ -36,6 +36,9 @@ Service manager (systemd):
   sends READY=1 when every address is bound and accepts, RELOADING=1 and READY=1
   around the reopening of files, STOPPING=1 at the first stop signal, and
   STATUS= with its connections, at most every 2 s.
+  With WATCHDOG_USEC (`WatchdogSec=`) it sends WATCHDOG=1 twice in that time, as
+  long as a connection to itself gets its bytes back: through the threads and
+  the style of all clients, but outside of limits, counts and broadcasts.
 
 Outputs:
   Neither clients nor signals wait for an output. If an output stalls (a pipe

@@ -42,7 +42,7 @@ impl SandboxArguments {
     /// What the sandbox opens in addition to the server.
     pub(super) fn reserved(&self) -> Reserved {
         let descriptors = self.requirement().map_or(0, |_| sandbox::DESCRIPTORS);
-        Reserved { descriptors, threads: 0 }
+        Reserved { descriptors, ..Reserved::default() }
     }
 }
 

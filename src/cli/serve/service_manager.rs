@@ -1,14 +1,18 @@
 //! The server and its service manager: which messages it gets, and when.
 
+use std::time::Duration;
+
+use super::watchdog::{RunningWatchdog, Watchdog};
 use crate::ownership::Registry;
 use crate::report::Plural;
-use crate::server::{ConnectionCounts, CountsReader, Reserved};
+use crate::server::{ConnectionCounts, Reserved, Server};
 pub(super) use crate::systemd::Notifier;
 use crate::systemd::{ManagerTask, NotifySocket, Variables};
 
 /// What the service manager has set up, before the first thread starts.
 pub(super) struct ServiceManager {
     notify: Option<NotifySocket>,
+    watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
@@ -21,24 +25,29 @@ impl ServiceManager {
                 .map_err(|error| tracing::warn!("failed to reach the service manager: {error}"))
                 .ok()
         });
-        ServiceManager { notify }
+        // Without a way to send messages there is no watchdog to feed.
+        let watchdog = variables.watchdog.filter(|_| notify.is_some());
+        ServiceManager { notify, watchdog }
     }
 
     /// What this needs in addition to the echo server.
     pub(super) fn reserved(&self) -> Reserved {
         let threads = if self.notify.is_some() { ManagerTask::THREADS } else { 0 };
-        Reserved { descriptors: 0, threads }
+        let manager = Reserved { threads, ..Reserved::default() };
+        manager + self.watchdog.map_or_else(Reserved::default, |_| Watchdog::RESERVED)
     }
 
     /// Starts the task that talks to the manager.
     ///
     /// # Errors
     /// The message for the user.
-    pub(super) fn start(self, counts: CountsReader) -> Result<RunningManager, String> {
+    pub(super) fn start(self, server: &Server) -> Result<RunningManager, String> {
+        let counts = server.counts_reader();
         let status = move || status(&counts.read());
         let (task, notifier) = ManagerTask::start(self.notify, status)
             .map_err(|error| format!("failed to talk to the service manager: {error}"))?;
-        Ok(RunningManager { task, notifier })
+        let watchdog = self.watchdog.map(|time| Watchdog::new(time, server.prober(), &notifier));
+        Ok(RunningManager { task, notifier, watchdog, running: None })
     }
 }
 
@@ -47,6 +56,9 @@ impl ServiceManager {
 pub(super) struct RunningManager {
     task: ManagerTask,
     notifier: Notifier,
+    /// Until the server accepts.
+    watchdog: Option<Watchdog>,
+    running: Option<RunningWatchdog>,
 }
 
 impl RunningManager {
@@ -61,12 +73,21 @@ impl RunningManager {
     }
 
     /// All acceptors run.
-    pub(super) fn ready(&self) {
+    pub(super) fn ready(&mut self) {
+        self.running = self.watchdog.take().and_then(Watchdog::start);
         self.notifier.ready();
     }
 
+    /// Ends what uses the server; its last connection has ended.
+    pub(super) fn end_probes(&mut self) {
+        if let Some(watchdog) = self.running.take() {
+            watchdog.stop();
+        }
+    }
+
     /// Sends what is queued, and ends.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(mut self) {
+        self.end_probes();
         self.task.stop();
     }
 }

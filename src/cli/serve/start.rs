@@ -67,7 +67,7 @@ pub(super) fn serve(
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
     let _sandbox = arguments.apply_sandbox(sockets)?;
     output.start()?;
-    let manager = manager.start(server.counts_reader())?;
+    let manager = manager.start(&server)?;
     let handler = Arc::new(ServeSignals {
         output: Arc::clone(output),
         style: Arc::clone(&style),

@@ -37,7 +37,9 @@ impl UpgradeArguments {
     /// What the upgrade server needs in addition to the echo server.
     pub(super) fn reserved(&self) -> Reserved {
         match self.upgrade_socket {
-            Some(_) => Reserved { descriptors: upgrade::DESCRIPTORS, threads: upgrade::THREADS },
+            Some(_) => {
+                Reserved { descriptors: upgrade::DESCRIPTORS, threads: upgrade::THREADS, probes: 0 }
+            }
             None => Reserved::default(),
         }
     }

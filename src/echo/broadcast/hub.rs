@@ -71,6 +71,12 @@ impl Hub {
         Hub { send_queue_max, slow_reader, members, drops, totals }
     }
 
+    /// An empty hub with the same settings, as soon as this one can be used.
+    pub(super) fn new_empty(&self) -> Hub {
+        drop(self.members());
+        Hub::new(self.send_queue_max, self.slow_reader)
+    }
+
     /// Adds a member. From now on every published frame goes into its queue.
     pub(super) fn join(&self, peer: &str) -> (MemberToken, Arc<SendQueue>) {
         let queue = Arc::new(SendQueue::new(peer, self.send_queue_max, self.slow_reader));
