@@ -15,6 +15,8 @@ pub(crate) mod fork;
 #[cfg(all(test, echown_loom))]
 pub(crate) mod loom_probe;
 pub(crate) mod memory;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+pub(crate) mod passed;
 pub(crate) mod platform;
 #[cfg(feature = "serve")]
 pub(crate) mod signal;

@@ -17,4 +17,4 @@ mod variables;
 
 pub(crate) use manager_task::{ManagerTask, Notifier};
 pub(crate) use notify_socket::NotifySocket;
-pub(crate) use variables::Variables;
+pub(crate) use variables::{Passed, Variables};

@@ -182,7 +182,7 @@ impl Planned {
     }
 
     /// A received socket at its own address.
-    pub(crate) fn of(received: ReceivedListener) -> Planned {
+    fn of(received: ReceivedListener) -> Planned {
         let endpoint = match &received.place.address {
             Address::Path(path) => Endpoint::Unix(path.clone()),
             Address::Inet(address) => match address.ip() {
@@ -193,6 +193,28 @@ impl Planned {
             other => Endpoint::Inet(other.to_string()),
         };
         Planned { received: vec![received], ..Planned::bound(endpoint) }
+    }
+
+    /// Takes the sockets of the service manager that are for one purpose, each at its own address. Sockets
+    /// with one address belong together: each of them has a queue of its own.
+    pub(crate) fn take_passed(
+        purpose: Option<Purpose>,
+        received: &mut Vec<ReceivedListener>,
+    ) -> Vec<Planned> {
+        let mut all: Vec<Planned> = Vec::new();
+        let is_one = |one: &mut ReceivedListener| {
+            one.sender == Sender::ServiceManager && one.place.purpose == purpose
+        };
+        for one in received.extract_if(.., is_one) {
+            let same = |planned: &&mut Planned| {
+                planned.received.iter().any(|other| other.place.address == one.place.address)
+            };
+            match all.iter_mut().find(same) {
+                Some(planned) => planned.received.push(one),
+                None => all.push(Planned::of(one)),
+            }
+        }
+        all
     }
 
     /// How many acceptors it gets where `wanted` are set: each received socket has a queue of its own,

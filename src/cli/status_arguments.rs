@@ -38,8 +38,8 @@ pub(super) struct StatusArguments {
 
 impl StatusArguments {
     /// What the status server needs in addition to the echo server.
-    pub(super) fn reserved(&self) -> Reserved {
-        match self.status {
+    pub(super) fn reserved(&self, planned: Option<&Planned>) -> Reserved {
+        match planned {
             Some(_) => {
                 Reserved { descriptors: status::DESCRIPTORS, threads: status::THREADS, probes: 0 }
             }

@@ -27,6 +27,11 @@ impl Process {
     pub(crate) fn new(process: u32) -> Process {
         Process(Arc::new(task::unused_label(&format!("process {process}"))))
     }
+
+    /// The service manager, whose id says nothing.
+    pub(crate) fn service_manager() -> Process {
+        Process(Arc::new(task::unused_label("the service manager")))
+    }
 }
 
 impl Labelled for Process {

@@ -40,13 +40,15 @@ impl Server {
 
     /// Starts a command whose standard error is the other end of a pipe.
     pub fn run_with(command: &mut Command, stderr: PipeReader, listeners: usize) -> Server {
-        let child = without_variables(command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Server::run_on(command, stderr, listeners)
+    }
+
+    /// [`run_with`](Server::run_with) with the standard input and output that the command has.
+    pub fn run_on(command: &mut Command, stderr: PipeReader, listeners: usize) -> Server {
+        let child = without_variables(command).spawn().expect("the program starts");
         // The writing end of this process is in the command, and would keep the pipe open.
-        command.stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -343,7 +345,7 @@ pub fn echown() -> Command {
 /// a service, whose manager must hear nothing of the tests.
 pub fn as_in_a_terminal(program: &str) -> Command {
     let mut command = with_signals_of_a_terminal(program);
-    for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+    for variable in ["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
         command.env_remove(variable);
     }
     command

@@ -1,5 +1,6 @@
 //! The server under a service manager, which these tests play.
 
+mod activation;
 pub mod manager;
 mod notify;
 mod watchdog;

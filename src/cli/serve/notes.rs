@@ -36,6 +36,11 @@ Service manager (systemd):
   sends READY=1 when every address is bound and accepts, RELOADING=1 and READY=1
   around the reopening of files, STOPPING=1 at the first stop signal, and
   STATUS= with its connections, at most every 2 s.
+  Listening sockets that it passes (LISTEN_FDS, as by a socket unit) are served
+  instead of the default address; one with the name `status`
+  (`FileDescriptorName=`) gets the status server, unless --status is given.
+  With --listen, each of them must have one of the addresses, and the other
+  addresses are bound. They are never shut down, and their paths stay.
   With WATCHDOG_USEC (`WatchdogSec=`) it sends WATCHDOG=1 twice in that time, as
   long as a connection to itself gets its bytes back: through the threads and
   the style of all clients, but outside of limits, counts and broadcasts.

@@ -3,22 +3,34 @@
 use std::time::Duration;
 
 use super::watchdog::{RunningWatchdog, Watchdog};
-use crate::ownership::Registry;
+use crate::bind::{Purpose, ReceivedListener, Sender};
+use crate::ownership::{Process, Registry};
 use crate::report::Plural;
 use crate::server::{ConnectionCounts, Reserved, Server};
 pub(super) use crate::systemd::Notifier;
-use crate::systemd::{ManagerTask, NotifySocket, Variables};
+use crate::systemd::{ManagerTask, NotifySocket, Passed, Variables};
+
+/// The name of the status server's socket (`FileDescriptorName=`).
+const STATUS: &str = "status";
 
 /// What the service manager has set up, before the first thread starts.
 pub(super) struct ServiceManager {
     notify: Option<NotifySocket>,
     watchdog: Option<Duration>,
+    passed: Vec<Passed>,
 }
 
 impl ServiceManager {
     /// Reads the variables of the environment and connects to the manager.
-    pub(super) fn connect(registry: &Registry) -> ServiceManager {
-        let variables = Variables::take();
+    ///
+    /// # Errors
+    /// The message for the user.
+    pub(super) fn connect(registry: &Registry) -> Result<ServiceManager, String> {
+        let variables = Variables::take()?;
+        for passed in &variables.passed {
+            // It is about to be owned, and no longer the parent's.
+            registry.forget_external(passed.number());
+        }
         let notify = variables.notify.and_then(|address| {
             let connected = NotifySocket::connect(registry, &address);
             connected
@@ -27,7 +39,16 @@ impl ServiceManager {
         });
         // Without a way to send messages there is no watchdog to feed.
         let watchdog = variables.watchdog.filter(|_| notify.is_some());
-        ServiceManager { notify, watchdog }
+        Ok(ServiceManager { notify, watchdog, passed: variables.passed })
+    }
+
+    /// Becomes the owner of the passed sockets.
+    ///
+    /// # Errors
+    /// The message for the user: one of them is no listening stream socket.
+    #[track_caller]
+    pub(super) fn take_listeners(&mut self) -> Result<Vec<ReceivedListener>, String> {
+        self.passed.drain(..).map(received).collect()
     }
 
     /// What this needs in addition to the echo server.
@@ -49,6 +70,20 @@ impl ServiceManager {
         let watchdog = self.watchdog.map(|time| Watchdog::new(time, server.prober(), &notifier));
         Ok(RunningManager { task, notifier, watchdog, running: None })
     }
+}
+
+#[track_caller]
+fn received(passed: Passed) -> Result<ReceivedListener, String> {
+    let label = passed.label();
+    let is_status = passed.name == STATUS;
+    let received = ReceivedListener::own(passed.descriptor, None, Sender::ServiceManager);
+    let mut received = received.map_err(|what| {
+        format!("{label} from the service manager is {what}, and not a listening stream socket")
+    })?;
+    received.place.purpose = is_status.then_some(Purpose::Status);
+    received.listener.resource().received_from(&Process::service_manager());
+    tracing::info!("received {label} from the service manager: {}", received.place.address);
+    Ok(received)
 }
 
 /// The running task, and the way to it.

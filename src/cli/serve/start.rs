@@ -40,6 +40,8 @@ pub(super) fn serve(
     reporting: &Reporting,
     recorder: &mut Option<Recorder>,
 ) -> Result<ServerSummary, String> {
+    // First of all: the numbers of the passed descriptors are fixed.
+    let mut manager = ServiceManager::connect(registry)?;
     output.open()?;
     reporting.check_writable()?;
     if let Some(path) = &arguments.summary {
@@ -47,13 +49,12 @@ pub(super) fn serve(
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
-    let mut received = Vec::new();
+    let mut received = manager.take_listeners()?;
     let upgrade = arguments.upgrade.claim(arguments, registry, &mut received)?;
     let Addresses { listen, status } = arguments.plan(received)?;
     let settings = arguments.settings();
     let lowered_backlog = arguments.limits.lowered_backlog();
-    let manager = ServiceManager::connect(registry);
-    let reserved = arguments.status.reserved()
+    let reserved = arguments.status.reserved(status.as_ref())
         + arguments.upgrade.reserved()
         + manager.reserved()
         + arguments.sandbox.reserved();

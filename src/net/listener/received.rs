@@ -29,7 +29,10 @@ pub(crate) fn listening_address(fd: &OwnedFd) -> Result<Address, String> {
             let address = rustix::net::getsockname(fd).map_err(io::Error::from);
             address.and_then(Address::of).map_err(|error| error.to_string())
         }
-        other => Err(format!("a {other}")),
+        other => {
+            let article = if other.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+            Err(format!("{article} {other}"))
+        }
     }
 }
 
