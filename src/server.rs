@@ -27,6 +27,8 @@ mod metrics;
 mod probe;
 mod refusals;
 mod reserve;
+#[cfg(feature = "serve")]
+mod single;
 mod summary;
 
 use std::fmt;
@@ -41,6 +43,8 @@ use crate::bind::{Bound, Listening, Planned, SocketFile};
 use crate::echo::{Handler, ServerContext, SharedHandler};
 pub use crate::net::{BACKLOG_DEFAULT, Endpoint};
 use crate::net::{KeepAlive, PipeWriter};
+#[cfg(feature = "serve")]
+use crate::net::{PipeReader, Stream};
 use crate::ownership::{Level, Registry, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
 use bind::BoundAddress;
@@ -147,6 +151,9 @@ pub struct Server {
     limiter: Arc<ConnectionLimiter>,
     pool: Pool,
     bound: Vec<BoundAddress>,
+    /// A connection to serve instead, and what stops that.
+    #[cfg(feature = "serve")]
+    single: Option<(Stream, PipeReader, PipeWriter)>,
     control: ControlHandle,
     events: Receiver<ServerEvent>,
 }
@@ -203,8 +210,10 @@ impl Server {
         }
         let connections = capacity.connections.saturating_add(reserved.probes);
         let tasks = connections.saturating_mul(tasks_per_connection);
-        let pool =
-            Pool::builder().registry(registry).limit(tasks.saturating_add(acceptors)).build();
+        let pool = Pool::builder()
+            .registry(registry)
+            .limit(tasks.saturating_add(acceptors.max(1)))
+            .build();
         let tightest = capacity.limiting.first();
         let source =
             tightest.map_or(LimitSource::Setting, |by| LimitSource::System(by.limit, by.value));
@@ -220,6 +229,8 @@ impl Server {
             capacity,
             pool,
             bound,
+            #[cfg(feature = "serve")]
+            single: None,
             control,
             events,
         })
@@ -335,6 +346,26 @@ impl Server {
                         break 'start;
                     }
                 }
+            }
+        }
+        #[cfg(feature = "serve")]
+        if let Some((stream, stop, order)) = self.single {
+            let single = single::Single {
+                stream,
+                stop,
+                pool: self.pool.clone(),
+                limiter: Arc::clone(&limiter),
+                handler: Arc::clone(&self.handler),
+                settings: self.settings.clone(),
+                control: self.control.clone(),
+            };
+            let spawned = self.pool.spawn_named_with("accepted", single, single::Single::run);
+            match spawned.map(|promise| acceptors.adopt(promise)) {
+                Ok(adopted) => {
+                    debug_assert!(adopted.is_ok(), "the parent adopts its own child");
+                    stops.push(order);
+                }
+                Err(error) => failed = Some(ServerError::accepting(error.without_job())),
             }
         }
         let mut stopped_with = Vec::new();

@@ -47,7 +47,7 @@ impl Give for Acceptor {
 }
 
 /// How one connection ended, as its task returns it.
-type ConnectionResult = io::Result<EndReason>;
+pub(super) type ConnectionResult = io::Result<EndReason>;
 
 impl Acceptor {
     /// Accepts until it is stopped, then drains.
@@ -196,7 +196,7 @@ impl Acceptor {
 }
 
 /// The job of one connection's task.
-fn connection(
+pub(super) fn connection(
     permit: Permit,
     handler: Arc<dyn Handler>,
     settings: &ServerSettings,
@@ -232,7 +232,7 @@ impl Drop for TrafficGuard {
 
 /// Counts and logs how a connection ended. If it leaked something, the report has already been
 /// delivered.
-fn record_outcome(
+pub(super) fn record_outcome(
     ends: &EndCounter,
     task: &TaskLabel,
     outcome: Result<ConnectionResult, TaskError<ConnectionResult>>,

@@ -60,6 +60,11 @@ pub(super) fn drain<T: Send + 'static>(
     deadline: Instant,
 ) {
     drop(listener);
+    finish(connections, deadline);
+}
+
+/// Steps 4 and 5.
+pub(super) fn finish<T: Send + 'static>(connections: &Orphans<T>, deadline: Instant) {
     let now = Instant::now();
     // An error: this task was itself cancelled, which means abort. Checked first, so that connections
     // that are to be cancelled are not drained.

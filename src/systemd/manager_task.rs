@@ -135,6 +135,8 @@ impl Sender {
     }
 
     fn run(mut self, messages: &Receiver<Message>) {
+        // First, so that `systemctl start`, which waits for `READY=1`, ends with a status.
+        self.send_status();
         loop {
             let pause = self.next_status.saturating_duration_since(Instant::now());
             let pause = if self.unsent.is_empty() { pause } else { pause.min(RETRY_INTERVAL) };

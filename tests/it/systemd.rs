@@ -3,4 +3,5 @@
 mod activation;
 pub mod manager;
 mod notify;
+mod units;
 mod watchdog;

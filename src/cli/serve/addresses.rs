@@ -11,6 +11,20 @@ pub(super) struct Addresses {
 }
 
 impl ServeArguments {
+    /// The addresses of a server for one connection that the service manager has accepted: the status only.
+    ///
+    /// # Errors
+    /// Addresses to listen on.
+    pub(super) fn plan_without_listening(&self) -> Result<Addresses, String> {
+        if self.listen.is_empty() {
+            let status = self.status.status.clone().map(Planned::bound);
+            return Ok(Addresses { listen: Vec::new(), status });
+        }
+        Err("the service manager has accepted a connection (Accept=yes), so there is nothing to \
+             --listen to"
+            .into())
+    }
+
     /// Matches received sockets with the addresses of the options. The other addresses are to be bound.
     ///
     /// Without --listen all sockets of the service manager are served, those with the name `status` by the

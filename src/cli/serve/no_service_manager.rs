@@ -1,8 +1,9 @@
 //! In place of `service_manager.rs` where there is no systemd: nothing is read and nothing is sent.
 
 use crate::bind::ReceivedListener;
+use crate::net::Stream;
 use crate::ownership::Registry;
-use crate::server::{Reserved, Server};
+use crate::server::{Reserved, Server, ServerSettings};
 
 /// No service manager.
 pub(super) struct ServiceManager;
@@ -10,6 +11,10 @@ pub(super) struct ServiceManager;
 impl ServiceManager {
     pub(super) fn connect(_: &Registry) -> Result<ServiceManager, String> {
         Ok(ServiceManager)
+    }
+
+    pub(super) fn take_connection(&mut self, _: &ServerSettings) -> Result<Option<Stream>, String> {
+        Ok(None)
     }
 
     pub(super) fn take_listeners(&mut self) -> Result<Vec<ReceivedListener>, String> {

@@ -41,6 +41,7 @@ Service manager (systemd):
   (`FileDescriptorName=`) gets the status server, unless --status is given.
   With --listen, each of them must have one of the addresses, and the other
   addresses are bound. They are never shut down, and their paths stay.
+  With `Accept=yes` the server gets one connection, serves it, and exits.
   With WATCHDOG_USEC (`WatchdogSec=`) it sends WATCHDOG=1 twice in that time, as
   long as a connection to itself gets its bytes back: through the threads and
   the style of all clients, but outside of limits, counts and broadcasts.

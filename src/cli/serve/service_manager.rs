@@ -1,12 +1,19 @@
 //! The server and its service manager: which messages it gets, and when.
 
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use echown_fd::fd::Number;
 
 use super::watchdog::{RunningWatchdog, Watchdog};
 use crate::bind::{Purpose, ReceivedListener, Sender};
+use crate::net::Stream;
 use crate::ownership::{Process, Registry};
 use crate::report::Plural;
-use crate::server::{ConnectionCounts, Reserved, Server};
+use crate::server::{ConnectionCounts, Reserved, Server, ServerSettings};
 pub(super) use crate::systemd::Notifier;
 use crate::systemd::{ManagerTask, NotifySocket, Passed, Variables};
 
@@ -42,13 +49,44 @@ impl ServiceManager {
         Ok(ServiceManager { notify, watchdog, passed: variables.passed })
     }
 
+    /// Becomes the owner of the connection, if the manager has accepted one and passed nothing else
+    /// (`Accept=yes`).
+    ///
+    /// # Errors
+    /// The message for the user.
+    #[track_caller]
+    pub(super) fn take_connection(
+        &mut self,
+        settings: &ServerSettings,
+    ) -> Result<Option<Stream>, String> {
+        let is_connected = |passed: &Passed| {
+            echown_fd::kind::is_stream(Number::of(&passed.descriptor).kind())
+                && rustix::net::getpeername(&passed.descriptor).is_ok()
+        };
+        match &self.passed[..] {
+            [passed] if is_connected(passed) => {}
+            _ => return Ok(None),
+        }
+        let Some(passed) = self.passed.pop() else { return Ok(None) };
+        let label = passed.label();
+        let stream = accepted(passed.descriptor, settings).map_err(|error| {
+            format!("failed to serve {label} from the service manager: {error}")
+        })?;
+        tracing::info!("received {label} from the service manager: one connection to serve");
+        Ok(Some(stream))
+    }
+
     /// Becomes the owner of the passed sockets.
     ///
     /// # Errors
     /// The message for the user: one of them is no listening stream socket.
     #[track_caller]
     pub(super) fn take_listeners(&mut self) -> Result<Vec<ReceivedListener>, String> {
-        self.passed.drain(..).map(received).collect()
+        let mut listeners = Vec::with_capacity(self.passed.len());
+        for passed in self.passed.drain(..) {
+            listeners.push(received(passed)?);
+        }
+        Ok(listeners)
     }
 
     /// What this needs in addition to the echo server.
@@ -70,6 +108,24 @@ impl ServiceManager {
         let watchdog = self.watchdog.map(|time| Watchdog::new(time, server.prober(), &notifier));
         Ok(RunningManager { task, notifier, watchdog, running: None })
     }
+}
+
+/// A stream with the settings of those that the server accepts.
+#[track_caller]
+fn accepted(descriptor: OwnedFd, settings: &ServerSettings) -> io::Result<Stream> {
+    let is_unix = Number::of(&descriptor).kind() == echown_fd::kind::UNIX_STREAM;
+    let stream = if is_unix {
+        Stream::own(UnixStream::from(descriptor)).map_err(io::Error::from)?
+    } else {
+        Stream::own(TcpStream::from(descriptor)).map_err(io::Error::from)?
+    };
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(settings.write_timeout)?;
+    if !is_unix {
+        stream.set_nodelay(true)?;
+        stream.set_keep_alive(settings.keep_alive)?;
+    }
+    Ok(stream)
 }
 
 #[track_caller]

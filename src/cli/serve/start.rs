@@ -49,17 +49,25 @@ pub(super) fn serve(
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
-    let mut received = manager.take_listeners()?;
-    let upgrade = arguments.upgrade.claim(arguments, registry, &mut received)?;
-    let Addresses { listen, status } = arguments.plan(received)?;
     let settings = arguments.settings();
+    let accepted = manager.take_connection(&settings)?;
+    let (upgrade, Addresses { listen, status }) = if accepted.is_some() {
+        (None, arguments.plan_without_listening()?)
+    } else {
+        let mut received = manager.take_listeners()?;
+        let upgrade = arguments.upgrade.claim(arguments, registry, &mut received)?;
+        (upgrade, arguments.plan(received)?)
+    };
     let lowered_backlog = arguments.limits.lowered_backlog();
     let reserved = arguments.status.reserved(status.as_ref())
         + arguments.upgrade.reserved()
         + manager.reserved()
         + arguments.sandbox.reserved();
-    let server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
+    let mut server = Server::bind_planned(registry, listen, settings, Arc::clone(&style), reserved)
         .map_err(|error| error.to_string())?;
+    if let Some(stream) = accepted {
+        server.serve_only(stream).map_err(|error| error.to_string())?;
+    }
     let status = arguments.status.bind(registry, status, &server)?;
     let of_status = status.as_ref().map(StatusServer::listening);
     let upgrade = upgrade.map(|upgrade| upgrade.bind(registry, &server, of_status)).transpose()?;

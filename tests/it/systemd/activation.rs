@@ -1,5 +1,6 @@
 //! Sockets that a service manager passes.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::common::temp_path::TempPath;
 use crate::common::{require_tool, wait_until};
-use crate::server::{DEADLINE, Server, as_in_a_terminal, exchange};
+use crate::server::{DEADLINE, Server, as_in_a_terminal, exchange, summary};
 use crate::status::http::get;
 
 /// `echown serve` that gets these descriptors with these names, as systemd passes them. At most two.
@@ -60,7 +61,8 @@ fn a_passed_socket_is_served_at_its_address_and_outlives_the_server() {
     assert_eq!(server.listeners(), 1);
     assert_eq!(exchange(server.connect(), b"hello"), b"hello");
     server.signal(Signal::USR1);
-    server.wait_for_line("received from the service manager by task 1 `main`");
+    let line = server.wait_for_line("received from the service manager by task 1 `main`");
+    assert!(line.contains(" at src/cli/serve/start.rs:"), "{line}");
     let address = server.address();
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
@@ -197,6 +199,52 @@ fn descriptors_for_another_process_are_left_alone() {
     assert_ne!(server.address(), kept.local_addr().unwrap());
 }
 
+/// A connection: the client's end, and the end that a service manager passes.
+fn accepted() -> (TcpStream, OwnedFd) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    (client, listener.accept().unwrap().0.into())
+}
+
+#[test]
+fn an_accepted_connection_is_served_by_each_style_and_ends_the_server() {
+    let frame = b"\0\0\0\0\0\0\0\x01\n";
+    for style in ["echo", "staged", "broadcast", "callback"] {
+        let (client, passed) = accepted();
+        let arguments = ["--style", style, "--max-connections", "1"];
+        let mut server = start(&mut passing([("connection", passed)], &arguments), 0);
+        assert_eq!(exchange(client, frame), frame, "{style}");
+        assert_eq!(server.wait().code(), Some(0), "{style}: {:#?}", server.seen);
+        assert_eq!(summary(&server.seen, "connection"), 1, "{style}: {:#?}", server.seen);
+        assert!(!server.seen.iter().any(|line| line.contains("listening on")), "{style}");
+    }
+}
+
+#[test]
+fn a_signal_drains_or_aborts_an_accepted_connection() {
+    for (signal, how) in [(Signal::TERM, "1 drained"), (Signal::QUIT, "1 aborted")] {
+        let (mut client, passed) = accepted();
+        let mut server = start(&mut passing([("connection", passed)], &[]), 0);
+        client.write_all(b"hello").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+        let ended = format!("connections ended: {how}");
+        assert!(server.seen.contains(&ended), "{:#?}", server.seen);
+    }
+}
+
+#[test]
+fn an_accepted_connection_leaves_nothing_to_listen_to() {
+    let (_client, passed) = accepted();
+    let error = refusal(passing([("connection", passed)], &["--listen", "127.0.0.1:0"]));
+    assert!(error.ends_with("so there is nothing to --listen to"), "{error}");
+    let ((_client, passed), (_other, second)) = (accepted(), accepted());
+    let error = refusal(passing([("a", passed), ("b", second)], &[]));
+    assert!(error.contains("is a tcp stream, and not a listening"), "{error}");
+}
+
 /// Whether `systemd-socket-activate` is there.
 fn has_activate() -> bool {
     let version = Command::new("systemd-socket-activate").arg("--version").output();
@@ -220,9 +268,32 @@ fn systemd_socket_activate_starts_the_server_for_its_first_client() {
     });
     server.wait_for_line("received descriptor 3 (\"echo\") from the service manager");
     let mut client = client.unwrap();
-    std::io::Write::write_all(&mut client, b"hello").unwrap();
+    client.write_all(b"hello").unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(std::io::read_to_string(client).unwrap(), "hello");
     assert_eq!(server.stop().0, Some(0));
     assert!(path.exists());
+}
+
+#[test]
+fn systemd_socket_activate_starts_a_server_for_each_connection() {
+    if !has_activate() {
+        return;
+    }
+    let path = TempPath::new("each");
+    let mut command = as_in_a_terminal("systemd-socket-activate");
+    command.args(["-a", "-l", path.text(), env!("CARGO_BIN_EXE_echown"), "serve"]);
+    let mut parent = Server::run(&mut command, 0);
+    for _ in 0..2 {
+        let mut client = None;
+        wait_until("a connection", || {
+            client = UnixStream::connect(&path).ok();
+            client.is_some()
+        });
+        let mut client = client.unwrap();
+        client.write_all(b"hello").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(std::io::read_to_string(client).unwrap(), "hello");
+        parent.wait_for_line("1 connection, 0 refused, 5 bytes in, 5 bytes out");
+    }
 }
