@@ -94,9 +94,12 @@ fn fail(message: impl fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The exit code of a command that prints a text to standard output. A reader that closes the pipe early,
-/// as in `echown help | head`, is not a failure.
-fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
+/// The result of printing to standard output: whether it was closed from the start counts, too. A reader
+/// that closes the pipe early, as in `echown help | head`, is not a failure.
+///
+/// # Errors
+/// The message for the user.
+fn printed(written: io::Result<()>) -> Result<(), String> {
     #[cfg(target_os = "linux")]
     let written = if crate::sys::stdio::stdout_was_closed() {
         Err(io::Error::other("it is closed"))
@@ -105,8 +108,16 @@ fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(format_args!("failed to write to standard output: {error}"), EXIT_FAILURE)
+            Err(format!("failed to write to standard output: {error}"))
         }
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The exit code of a command that prints a text to standard output.
+fn exit_code_of_print(written: io::Result<()>) -> ExitCode {
+    match printed(written) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => fail(message, EXIT_FAILURE),
     }
 }

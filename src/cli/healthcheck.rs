@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::style::StyleName;
 use super::units::escaped;
@@ -35,12 +35,13 @@ Exit codes:
 #[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct HealthcheckArguments {
     /// Address of the server, in the forms of `echown serve --listen`, or of its --status as
-    /// `http://ADDR/healthz`; for a Unix socket that is `http://unix:PATH/healthz`. The default is the
-    /// default address of the style.
+    /// `http://ADDR/healthz`; for a Unix socket that is `http://unix:PATH/healthz`. By default the
+    /// first address of the variable ECHOWN_SERVE_LISTEN, or the default address of the style.
     #[arg(value_name = "ADDR", value_parser = target)]
     address: Option<Target>,
 
-    /// Style of the server: `echo` (the default), `staged`, `broadcast` or `callback`.
+    /// Style of the server: `echo`, `staged`, `broadcast` or `callback`. By default that of the variable
+    /// ECHOWN_SERVE_STYLE, or `echo`.
     #[arg(long, value_name = "STYLE", hide_possible_values = true)]
     style: Option<StyleName>,
 }
@@ -49,8 +50,10 @@ pub(super) struct HealthcheckArguments {
 const TIME: Duration = Duration::from_secs(2);
 
 pub(super) fn run(arguments: &HealthcheckArguments) -> ExitCode {
-    let style = arguments.style.unwrap_or(StyleName::Echo);
-    let target = arguments.address.clone().unwrap_or_else(|| Target::Echo(style.endpoint()));
+    let (style, target) = match arguments.server() {
+        Ok(server) => server,
+        Err(message) => return fail(message, EXIT_USAGE),
+    };
     if matches!(target, Target::Status(_)) && arguments.style.is_some() {
         return fail("--style is for an echo address, not for http://", EXIT_USAGE);
     }
@@ -64,6 +67,35 @@ pub(super) fn run(arguments: &HealthcheckArguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(format_args!("not healthy: {why}"), EXIT_FAILURE),
     }
+}
+
+impl HealthcheckArguments {
+    /// The server as the arguments name it, or as the variables do that it was started with: a health
+    /// check in a container has the same ones.
+    ///
+    /// # Errors
+    /// The value of a variable is not valid.
+    fn server(&self) -> Result<(StyleName, Target), String> {
+        let invalid = |name, why: String| format!("invalid value of {name}: {why}");
+        let style = match (self.style, variable("ECHOWN_SERVE_STYLE")) {
+            (Some(style), _) => style,
+            (None, Some(text)) => StyleName::from_str(&text, false)
+                .map_err(|why| invalid("ECHOWN_SERVE_STYLE", escaped(why)))?,
+            (None, None) => StyleName::Echo,
+        };
+        let target = match (&self.address, variable("ECHOWN_SERVE_LISTEN")) {
+            (Some(target), _) => target.clone(),
+            (None, Some(text)) => target(text.split(',').next().unwrap_or_default())
+                .map_err(|why| invalid("ECHOWN_SERVE_LISTEN", why))?,
+            (None, None) => Target::Echo(style.endpoint()),
+        };
+        Ok((style, target))
+    }
+}
+
+/// A variable of the environment; an empty one counts as not set.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 fn target(text: &str) -> Result<Target, String> {

@@ -89,8 +89,7 @@ fn write(file: &PathBuf, page: &Path) -> Result<(), String> {
     if page == Path::new("-") {
         // However long its reader takes, as in a pipe to a pager.
         let mut output = io::stdout().lock();
-        let written = output.write_all(document.as_bytes()).and_then(|()| output.flush());
-        written.map_err(|error| format!("failed to write {PAGE} to standard output: {error}"))?;
+        super::printed(output.write_all(document.as_bytes()).and_then(|()| output.flush()))?;
     } else {
         documents::write(PAGE, page, &document)?;
     }

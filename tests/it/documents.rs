@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use super::reports::{Folder, stderr, text};
 use super::server::{DEADLINE, Server, echown, serve};
 use crate::common::poll;
+use crate::common::temp_path::TempPath;
 
 fn run(arguments: &[&str]) -> Output {
     end(echown().args(arguments))
@@ -248,7 +249,12 @@ fn a_document_needs_a_replaceable_file() {
 
 #[test]
 fn a_text_that_cannot_be_written_gives_exit_code_1() {
-    let texts: [&[&str]; 8] = [
+    let recording = TempPath::new("recording");
+    fs::write(&recording, "{\"event\":\"recording\",\"schema_version\":1,\"time_ns\":0}\n")
+        .unwrap();
+    let recording = recording.to_str().unwrap();
+    let texts: [&[&str]; 9] = [
+        &["view", "--output", "-", recording],
         &["--help"],
         &["-h"],
         &["--version"],

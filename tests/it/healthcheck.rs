@@ -124,3 +124,20 @@ fn wrong_arguments_of_a_health_check_exit_with_2() {
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn without_an_address_the_variables_of_the_server_name_it() {
+    let server = Server::start(&["--style", "staged"]);
+    let with = |listen: &str, style: &str| {
+        let variables = [("ECHOWN_SERVE_LISTEN", listen), ("ECHOWN_SERVE_STYLE", style)];
+        echown().arg("healthcheck").envs(variables).output().expect("the program starts")
+    };
+    let first_of_two = format!("{},127.0.0.1:1", server.address());
+    let output = with(&first_of_two, "staged");
+    assert!(output.status.success(), "{output:?}");
+    let output = with("127.0.0.1", "");
+    assert_eq!(output.status.code(), Some(2));
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(why.starts_with("echown: invalid value of ECHOWN_SERVE_LISTEN: the port"), "{why}");
+    assert_eq!(server.stop().0, Some(0));
+}
