@@ -61,7 +61,7 @@ fn without_positions(line: &str) -> String {
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let is_ours =
-            text.rsplit([' ', '(', '`']).next().is_some_and(|path| path.starts_with("src/"));
+            text.rsplit([' ', '(', '`', '"']).next().is_some_and(|path| path.starts_with("src/"));
         text += ".rs:";
         let is_position = |it: char| it.is_ascii_digit() || it == ':';
         text += if is_ours { "_" } else { "" };

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(unused_imports, reason = "as above")]
 
+pub mod console_page;
 pub mod doc_pages;
 pub mod fd_misuse;
 mod fds;

@@ -14,6 +14,7 @@ mod common;
 mod completions;
 mod cookies;
 mod counters;
+mod deploying;
 mod documents;
 mod draining;
 mod empty_root;
