@@ -30,6 +30,8 @@ pub(crate) struct Bound<'a> {
     pub(crate) name: &'a str,
     /// The Unix socket's file.
     pub(crate) file: Option<&'a SocketFile>,
+    /// The option that names it.
+    pub(crate) option: &'a str,
 }
 
 /// Listens on a planned address: on the received sockets, or on one that is bound. A Unix socket also has

@@ -168,6 +168,11 @@ impl StatusServer {
         Ok(StatusServer { pool, listener, file, listening, stop, shared })
     }
 
+    /// Its address, for the cause why another part of the program cannot listen.
+    pub(crate) fn bound(&self) -> Bound<'_> {
+        Bound { name: &self.shared.url, file: self.file.as_ref(), option: "--status" }
+    }
+
     /// Its address, as another process can take it over.
     pub(crate) fn listening(&self) -> Listening {
         self.listening.clone()

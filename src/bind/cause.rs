@@ -47,21 +47,21 @@ pub(crate) fn cause(
     })
 }
 
-/// `option` names an address that the server already listens on.
-fn listed_twice(option: &str) -> String {
-    match option {
-        "--listen" => "listed twice; list each address once".into(),
-        _ => format!("already used by --listen; choose another address with {option}"),
+/// `option` names an address that the program already listens on because of the option `by`.
+fn listed_twice(option: &str, by: &str) -> String {
+    if option == by {
+        return "listed twice; list each address once".into();
     }
+    format!("already used by {by}; choose another address with {option}")
 }
 
 fn of_path(path: &Path, error: &io::Error, bound: &[Bound<'_>], option: &str) -> Option<String> {
     let another = format!("choose another path with {option}");
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => {
-            let mut files = bound.iter().filter_map(|address| address.file);
-            if files.any(|file| file.is_at(path)) {
-                listed_twice(option)
+            let is_there = |address: &&Bound<'_>| address.file.is_some_and(|file| file.is_at(path));
+            if let Some(same) = bound.iter().find(is_there) {
+                listed_twice(option, same.option)
             } else if is_socket(path) {
                 format!("in use by another program; stop that program or {another}")
             } else {
@@ -96,7 +96,7 @@ fn of_inet(
     Some(match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => match bound.iter().find(|address| overlaps(address, &wanted)) {
             Some(address) if wanted.iter().any(|it| it.to_string() == address.name) => {
-                listed_twice(option)
+                listed_twice(option, address.option)
             }
             Some(Bound { name, .. }) => {
                 format!(

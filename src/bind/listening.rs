@@ -54,6 +54,11 @@ impl Listening {
         for listener in &self.listeners {
             listener.hand_over_to(process);
         }
+        self.leave_file();
+    }
+
+    /// Leaves the file to another process.
+    pub(crate) fn leave_file(&self) {
         if let Some(file) = &self.file {
             file.leave();
         }

@@ -73,8 +73,13 @@ pub(crate) fn matching<'a>(
     if let Some(place) = places.find(|place| place.endpoint.as_ref() == Some(endpoint)) {
         return Ok(Some(place));
     }
+    // Once for all places: a resolver may take seconds, and a sender waits meanwhile.
+    let mut resolved = None;
     others
-        .find_map(|place| is_at(&place.address, endpoint).map(|is| is.then_some(place)).transpose())
+        .find_map(|place| {
+            let is = is_at(&place.address, endpoint, &mut resolved);
+            is.map(|is| is.then_some(place)).transpose()
+        })
         .transpose()
 }
 
@@ -106,11 +111,16 @@ impl ReceivedListener {
     }
 }
 
-/// Whether a bound address is one that an endpoint may lead to. Port 0 leads to every port.
+/// Whether a bound address is one that an endpoint may lead to. Port 0 leads to every port. `resolved` is
+/// what the endpoint resolves to, once that is known.
 ///
 /// # Errors
 /// The host of the endpoint is not known.
-pub(crate) fn is_at(address: &Address, endpoint: &Endpoint) -> io::Result<bool> {
+fn is_at(
+    address: &Address,
+    endpoint: &Endpoint,
+    resolved: &mut Option<Vec<SocketAddr>>,
+) -> io::Result<bool> {
     let is_port = |wanted: u16, bound: u16| wanted == 0 || wanted == bound;
     Ok(match (address, endpoint) {
         (Address::Path(bound), Endpoint::Unix(path)) => absolute(bound) == absolute(path),
@@ -118,10 +128,15 @@ pub(crate) fn is_at(address: &Address, endpoint: &Endpoint) -> io::Result<bool> 
             // A socket at 0.0.0.0 has no IPv6 clients, which this endpoint promises.
             bound.ip() == Ipv6Addr::UNSPECIFIED && is_port(*port, bound.port())
         }
-        (Address::Inet(bound), Endpoint::Inet(_)) => endpoint
-            .resolve()?
-            .iter()
-            .any(|wanted| is_same_host(wanted, bound) && is_port(wanted.port(), bound.port())),
+        (Address::Inet(bound), Endpoint::Inet(_)) => {
+            let wanted = match resolved {
+                Some(wanted) => wanted,
+                None => resolved.insert(endpoint.resolve()?),
+            };
+            wanted
+                .iter()
+                .any(|wanted| is_same_host(wanted, bound) && is_port(wanted.port(), bound.port()))
+        }
         _ => false,
     })
 }
@@ -233,7 +248,7 @@ mod tests {
             Some(path) => Address::Path(path.into()),
             None => Address::Inet(address.parse().unwrap()),
         };
-        is_at(&address, &endpoint.parse().unwrap()).unwrap()
+        is_at(&address, &endpoint.parse().unwrap(), &mut None).unwrap()
     }
 
     #[test]

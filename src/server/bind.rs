@@ -23,7 +23,7 @@ pub(super) struct BoundAddress {
 
 impl BoundAddress {
     pub(super) fn bound(&self) -> Bound<'_> {
-        Bound { name: &self.name, file: self.path.as_ref() }
+        Bound { name: &self.name, file: self.path.as_ref(), option: "--listen" }
     }
 
     pub(super) fn listening(&self) -> Listening {

@@ -88,6 +88,14 @@ impl ControlHandle {
         true
     }
 
+    /// Whether the server has begun to stop. If not, what this task did before is seen by whatever does
+    /// the stop.
+    #[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(dead_code))]
+    pub(crate) fn has_begun(&self) -> bool {
+        let _decision = self.decide();
+        self.stop.first.get().is_some()
+    }
+
     /// Records the time of the first command and returns it.
     pub(super) fn begin(&self) -> Instant {
         let _decision = self.decide();

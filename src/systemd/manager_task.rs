@@ -26,6 +26,10 @@ const STOP_TIME: Duration = Duration::from_secs(1);
 enum Message {
     /// To be delivered, after a rejection as well.
     Send(String),
+    /// The same, unless the service has begun to stop.
+    Serving(String),
+    /// The service has begun to stop.
+    Stopping(String),
     Stop,
 }
 
@@ -36,17 +40,17 @@ pub(crate) struct Notifier(Option<SyncSender<Message>>);
 impl Notifier {
     /// The service accepts connections, or has reloaded.
     pub(crate) fn ready(&self) {
-        self.send(&[NotifyState::Ready]);
+        self.send(Message::Serving, &[NotifyState::Ready]);
     }
 
     /// This process is the main one of the service now, in place of the one that it replaces.
     pub(crate) fn is_main(&self) {
-        self.send(&[NotifyState::MainPid(std::process::id())]);
+        self.send(Message::Send, &[NotifyState::MainPid(std::process::id())]);
     }
 
     /// The service has begun to stop.
     pub(crate) fn stopping(&self) {
-        self.send(&[NotifyState::Stopping]);
+        self.send(Message::Stopping, &[NotifyState::Stopping]);
     }
 
     /// The service reloads, which is `work`.
@@ -55,21 +59,21 @@ impl Notifier {
         let now = NotifyState::monotonic_usec_now().ok();
         let states: Vec<NotifyState<'_>> =
             [NotifyState::Reloading].into_iter().chain(now).collect();
-        self.send(&states);
+        self.send(Message::Serving, &states);
         work();
         self.ready();
     }
 
     /// The service works.
     pub(crate) fn watchdog(&self) {
-        self.send(&[NotifyState::Watchdog]);
+        self.send(Message::Send, &[NotifyState::Watchdog]);
     }
 
-    fn send(&self, states: &[NotifyState<'_>]) {
+    fn send(&self, message: fn(String) -> Message, states: &[NotifyState<'_>]) {
         let Some(sender) = &self.0 else { return };
-        let message = states.iter().map(|state| format!("{state}\n")).collect();
+        let text = states.iter().map(|state| format!("{state}\n")).collect();
         // The task never waits, so its queue is full only if it has ended.
-        let _ = sender.try_send(Message::Send(message));
+        let _ = sender.try_send(message(text));
     }
 }
 
@@ -119,6 +123,7 @@ struct Sender {
     next_status: Instant,
     /// Rejected by the manager's full queue, the oldest first.
     unsent: VecDeque<String>,
+    is_stopping: bool,
     is_failure_logged: bool,
 }
 
@@ -130,6 +135,7 @@ impl Sender {
             sent_status: String::new(),
             next_status: Instant::now(),
             unsent: VecDeque::new(),
+            is_stopping: false,
             is_failure_logged: false,
         }
     }
@@ -142,6 +148,12 @@ impl Sender {
             let pause = if self.unsent.is_empty() { pause } else { pause.min(RETRY_INTERVAL) };
             match messages.recv_timeout(pause) {
                 Ok(Message::Send(message)) => self.deliver(message),
+                Ok(Message::Serving(_)) if self.is_stopping => {}
+                Ok(Message::Serving(message)) => self.deliver(message),
+                Ok(Message::Stopping(message)) => {
+                    self.is_stopping = true;
+                    self.deliver(message);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -1,21 +1,32 @@
 //! What the tasks of the old process share: its addresses, and the upgrade in progress.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bind::Listening;
 
 /// How long the answer to `ready` waits for the close of the upgrade socket.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
+/// How long a refusal waits for the close of all listeners when the server ends. Shorter than the time that
+/// an upgrade has then.
+const UNBOUND_TIME: Duration = Duration::from_millis(300);
+
+/// How often it checks them.
+const UNBOUND_SLICE: Duration = Duration::from_millis(5);
+
 /// Hands over: runs the function and stops the server, unless it is stopping already. Returns whether it
 /// ran.
 pub(crate) type HandOver = Box<dyn Fn(&dyn Fn()) -> bool + Send + Sync>;
+
+/// Whether the server has begun to stop. If not, it sees at its stop what this task did before.
+pub(crate) type HasBegun = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// What the tasks of the old process share.
 pub(super) struct Old {
     pub(super) addresses: Vec<Listening>,
     hand_over: HandOver,
+    has_begun: HasBegun,
     /// The process that an upgrade is in progress to.
     busy: Mutex<Option<u32>>,
     stopping: OnceLock<()>,
@@ -25,10 +36,11 @@ pub(super) struct Old {
 }
 
 impl Old {
-    pub(super) fn new(addresses: Vec<Listening>, hand_over: HandOver) -> Old {
+    pub(super) fn new(addresses: Vec<Listening>, hand_over: HandOver, has_begun: HasBegun) -> Old {
         Old {
             addresses,
             hand_over,
+            has_begun,
             busy: Mutex::default(),
             stopping: OnceLock::new(),
             is_closed: Mutex::default(),
@@ -50,6 +62,16 @@ impl Old {
         drop(waited);
     }
 
+    /// Waits until the server, which ends, has closed its listeners, so that a process that starts
+    /// without them can bind their addresses.
+    pub(super) fn wait_unbound(&self) {
+        let deadline = Instant::now() + UNBOUND_TIME;
+        let all = self.addresses.iter().flat_map(|address| &address.listeners);
+        while all.clone().any(|it| it.lend(|_| ()).is_some()) && Instant::now() < deadline {
+            std::thread::sleep(UNBOUND_SLICE);
+        }
+    }
+
     pub(super) fn stop(&self) {
         self.stopping.get_or_init(|| ());
     }
@@ -59,7 +81,7 @@ impl Old {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.get().is_some()
+        self.stopping.get().is_some() || (self.has_begun)()
     }
 
     /// Begins an upgrade, if there is none.

@@ -64,8 +64,9 @@ impl Predecessor {
                 failed(Some(process), why)
             }
             Ok(other) => failed(None, unexpected(&other)),
-            Err(Failure::Ended) => {
-                tracing::warn!("the server at {shown} ended; starting without its sockets");
+            Err(why @ (Failure::Ended | Failure::Ending)) => {
+                let how = how_it_ends(&why);
+                tracing::warn!("the server at {shown} {how}; starting without its sockets");
                 Ok(None)
             }
             Err(why) => failed(None, why.to_string()),
@@ -107,8 +108,9 @@ impl Predecessor {
         let process = self.process;
         match self.receive(wanted, places) {
             Ok(received) => Ok(Some((Claimed { channel: self.channel, process }, received))),
-            Err(Failure::Ended) => {
-                tracing::warn!("process {process} ended; starting without its sockets");
+            Err(why @ (Failure::Ended | Failure::Ending)) => {
+                let how = how_it_ends(&why);
+                tracing::warn!("process {process} {how}; starting without its sockets");
                 Ok(None)
             }
             Err(why) => Err(self.failed(&why.to_string())),
@@ -121,12 +123,20 @@ impl Predecessor {
         wanted: &[usize],
         places: &[BoundPlace],
     ) -> Result<Vec<ReceivedListener>, Failure> {
-        let expected: usize = wanted.iter().map(|index| self.offered[*index].sockets).sum();
+        let expected = wanted.iter().map(|index| self.offered[*index].sockets);
+        let expected = expected.fold(0, usize::saturating_add);
         if expected > SOCKETS_MAX {
             let text = format!("it offers {expected} sockets, and {SOCKETS_MAX} are the maximum");
             return Err(Failure::Invalid(text));
         }
-        self.channel.send(&Message::Claim { version: VERSION, addresses: wanted.to_vec() })?;
+        let claim = Message::Claim { version: VERSION, addresses: wanted.to_vec() };
+        if let Err(why) = self.channel.send(&claim) {
+            // It may have said why before it closed the connection.
+            return Err(match self.channel.receive(STEP_TIME) {
+                Err(said @ (Failure::Refused(_) | Failure::Ending)) => said,
+                _ => why,
+            });
+        }
         let process = Process::new(self.process);
         let deadline = Instant::now() + STEP_TIME;
         let mut received = Vec::with_capacity(expected);
@@ -207,21 +217,39 @@ impl Claimed {
                 tracing::info!("took over from process {process}");
                 Ok(())
             }
+            Err(Failure::Ending) => {
+                // It has left the files of its Unix sockets to this process.
+                tracing::info!("took over from process {process}, which is shutting down");
+                Ok(())
+            }
             Err(Failure::Refused(reason)) => {
                 let reason = escape::text(&reason);
                 Err(format!("process {process} did not hand over: {reason}"))
             }
             other => {
-                // It reads `ready` before it decides anything, and says so if it decides otherwise. So it
-                // has ended, or will stop accepting as soon as it runs again.
-                let why = match (other, sent) {
-                    (Err(why), _) | (_, Err(why)) => why.to_string(),
+                let has_ended = matches!(other, Err(Failure::Ended));
+                let why = match (other, &sent) {
+                    (Err(why), _) => why.to_string(),
+                    (_, Err(why)) => why.to_string(),
                     (Ok(message), Ok(())) => unexpected(&message),
                 };
+                if sent.is_err() && !has_ended {
+                    // It has given up waiting, and stands still before it says so.
+                    return Err(format!("process {process} did not hand over: {why}"));
+                }
+                // It has ended. Or `ready` is in its queue: it reads that before it decides anything, and
+                // says so if it decides otherwise. So it will stop accepting as soon as it runs again.
                 tracing::warn!("took over from process {process} without its answer: {why}");
                 Ok(())
             }
         }
+    }
+}
+
+fn how_it_ends(why: &Failure) -> &'static str {
+    match why {
+        Failure::Ending => "is shutting down",
+        _ => "ended",
     }
 }
 

@@ -10,10 +10,12 @@
 //! | 4 | new | `ready`: it has started | [`START_TIME`] |
 //! | 5 | old | `done`: it has stopped accepting; or `refused` | [`STEP_TIME`] |
 //!
-//! Until the old process has read `ready`, it serves. A `ready` that has arrived counts, whatever else
-//! happens. See docs/proof.md.
+//! Until the old process has read `ready`, it serves. A `ready` that was sent counts, unless `refused`
+//! follows: before the old process gives up, it makes further sends fail, and reads once more
+//! ([`Channel::last`]). See docs/proof.md.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -40,6 +42,9 @@ pub(super) const STEP_TIME: Duration = Duration::from_secs(2);
 /// The time for the start of the new process, after it has received the sockets.
 pub(super) const START_TIME: Duration = Duration::from_secs(10);
 
+/// Why a process that ends refuses.
+pub(super) const ENDING: &str = "the old process is shutting down";
+
 /// The bytes of one read.
 const READ_BYTES: usize = 4096;
 
@@ -58,7 +63,12 @@ pub(super) enum Message {
     /// The old process has handed over.
     Done,
     /// The old process serves on, or ends, without handing over.
-    Refused { reason: String },
+    Refused {
+        reason: String,
+        /// It ends.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_ending: bool,
+    },
 }
 
 /// An address in an offer.
@@ -89,6 +99,8 @@ pub(super) enum Failure {
     Late(Duration),
     /// The other process says why not.
     Refused(String),
+    /// The other process is shutting down.
+    Ending,
     /// What came is not the message of this step.
     Invalid(String),
     /// An error of the connection or the registry.
@@ -101,6 +113,7 @@ impl std::fmt::Display for Failure {
             Failure::Ended => f.write_str("the connection was closed"),
             Failure::Late(time) => write!(f, "no answer within {time:?}"),
             Failure::Refused(reason) => f.write_str(&escape::text(reason)),
+            Failure::Ending => f.write_str(ENDING),
             Failure::Invalid(what) => f.write_str(&escape::text(what)),
             Failure::Failed(error) => error.fmt(f),
         }
@@ -201,6 +214,14 @@ impl Channel {
         self.receive_line(time, |stream, buffer| stream.try_read_with(buffer, descriptors))
     }
 
+    /// The last message: what the other process sends from now on fails there. `None`: nothing has come,
+    /// and nothing will come.
+    pub(super) fn last(&mut self) -> Option<Message> {
+        // An error means that the connection has ended, or that the registry has revoked it.
+        self.stream.shutdown(Shutdown::Read).ok()?;
+        self.receive(Duration::ZERO).ok()
+    }
+
     fn receive_line(
         &mut self,
         time: Duration,
@@ -250,7 +271,8 @@ fn decode(line: &[u8]) -> Result<Message, Failure> {
         return Err(Failure::Invalid(too_long()));
     }
     match serde_json::from_slice(line) {
-        Ok(Message::Refused { reason }) => Err(Failure::Refused(reason)),
+        Ok(Message::Refused { is_ending: true, .. }) => Err(Failure::Ending),
+        Ok(Message::Refused { reason, .. }) => Err(Failure::Refused(reason)),
         Ok(message) => Ok(message),
         Err(error) => Err(Failure::Invalid(format!("no message of a hand-over: {error}"))),
     }
@@ -303,11 +325,26 @@ mod tests {
         (&old.stream).write_all(b"GET / HTTP/1.1\r\n").unwrap();
         let invalid = new.receive(SOON).unwrap_err().to_string();
         assert!(invalid.starts_with("no message of a hand-over: expected"), "{invalid}");
-        old.send(&Message::Refused { reason: "no\x1b".into() }).unwrap();
+        old.send(&Message::Refused { reason: "no\x1b".into(), is_ending: false }).unwrap();
         assert_eq!(new.receive(SOON).unwrap_err().to_string(), "no\\x1b");
+        old.send(&Message::Refused { reason: ENDING.into(), is_ending: true }).unwrap();
+        assert!(matches!(new.receive(SOON), Err(Failure::Ending)));
         drop(old);
         assert!(matches!(new.receive(SOON), Err(Failure::Ended)));
         assert!(matches!(new.send(&Message::Ready), Err(Failure::Ended)));
+    }
+
+    #[test]
+    fn a_message_was_sent_before_the_last_read_or_its_sender_knows_that_it_was_not() {
+        let (mut old, new) = channels();
+        new.send(&Message::Ready).unwrap();
+        assert_eq!(old.last(), Some(Message::Ready));
+        let (mut old, mut new) = channels();
+        assert_eq!(old.last(), None);
+        assert!(matches!(new.send(&Message::Ready), Err(Failure::Ended)));
+        // The answer still arrives.
+        old.send(&Message::Refused { reason: "late".into(), is_ending: false }).unwrap();
+        assert!(matches!(new.receive(SOON), Err(Failure::Refused(_))));
     }
 
     #[test]

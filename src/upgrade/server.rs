@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::old::{HandOver, Old};
+use super::old::{HandOver, HasBegun, Old};
 use super::protocol::{Channel, Message};
 use super::{session, trust};
 use crate::bind::{self, Bound, Listening, Planned, Purpose, SocketFile};
@@ -90,10 +90,11 @@ impl UpgradeServer {
         self,
         mut addresses: Vec<Listening>,
         hand_over: HandOver,
+        has_begun: HasBegun,
     ) -> Result<(RunningUpgrade, PipeWriter), String> {
         let (reader, writer) = self.stop;
         addresses.push(self.listening);
-        let old = Arc::new(Old::new(addresses, hand_over));
+        let old = Arc::new(Old::new(addresses, hand_over, has_begun));
         let acceptor =
             Acceptor { listener: self.listener, stop: reader, pool: self.pool.clone(), old };
         match self.pool.spawn_named_with("upgrade acceptor", acceptor, Acceptor::run) {
@@ -222,6 +223,6 @@ fn checked(stream: &Stream) -> Result<Peer, String> {
 /// Says why not, and closes the connection.
 fn refuse(stream: Stream, why: String) -> Result<(), String> {
     // The kernel's buffer has room for it.
-    let _ = Channel::new(stream).send(&Message::Refused { reason: why.clone() });
+    let _ = Channel::new(stream).send(&Message::Refused { reason: why.clone(), is_ending: false });
     Err(why)
 }

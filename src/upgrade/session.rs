@@ -9,7 +9,7 @@ use echown_fd::escape;
 
 use super::old::{InProgress, Old};
 use super::protocol::{
-    Channel, Failure, Message, OfferedAddress, SOCKETS_MAX, START_TIME, STEP_TIME, VERSION,
+    Channel, ENDING, Failure, Message, OfferedAddress, SOCKETS_MAX, START_TIME, STEP_TIME, VERSION,
 };
 use crate::bind::Listening;
 use crate::net::{Endpoint, Stream};
@@ -25,12 +25,34 @@ pub(super) enum Ended {
 
 /// Performs an upgrade.
 pub(super) fn run(stream: Stream, upgrade: InProgress) -> Ended {
-    let mut channel = Channel::new(stream);
-    let claimed = offer_and_send(&mut channel, upgrade.process, &upgrade.old);
-    match claimed.and_then(|claimed| await_ready(&mut channel).map(|()| claimed)) {
-        Ok(claimed) => decide(&channel, upgrade, &claimed),
-        Err(why) => give_up(&channel, upgrade, &why),
+    let mut answering = Answering { channel: Channel::new(stream), is_answered: false };
+    let channel = &mut answering.channel;
+    let claimed = offer_and_send(channel, upgrade.process, &upgrade.old);
+    let ended = match claimed.and_then(|claimed| await_ready(channel).map(|()| claimed)) {
+        Ok(claimed) => decide(channel, upgrade, &claimed),
+        Err(why) => give_up(channel, upgrade, &why),
+    };
+    answering.is_answered = true;
+    ended
+}
+
+/// The connection to the new process, which gets an answer even if this task panics: without one it
+/// concludes that this process has died.
+struct Answering {
+    channel: Channel,
+    is_answered: bool,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let _ = self.channel.send(&refused("an internal error".into(), false));
+        }
     }
+}
+
+fn refused(reason: String, is_ending: bool) -> Message {
+    Message::Refused { reason, is_ending }
 }
 
 /// Up to the descriptors. Returns which addresses were claimed.
@@ -58,6 +80,13 @@ fn offer_and_send(
         ));
     }
     let process = Process::new(process);
+    for index in &distinct {
+        old.addresses[*index].leave_file();
+    }
+    if old.is_stopping() {
+        // Their files may be gone.
+        return Err(Failure::Ending);
+    }
     for index in claimed {
         let address = &old.addresses[index];
         // Before the first descriptor is sent, and permanently: it is unknown how long the other process
@@ -86,9 +115,13 @@ fn offered(listening: &Listening) -> OfferedAddress {
 }
 
 fn await_ready(channel: &mut Channel) -> Result<(), Failure> {
-    match channel.receive(START_TIME)? {
-        Message::Ready => Ok(()),
-        other => Err(Failure::Invalid(format!("unexpected message: {other:?}"))),
+    match channel.receive(START_TIME) {
+        Ok(Message::Ready) => Ok(()),
+        Ok(other) => Err(Failure::Invalid(format!("unexpected message: {other:?}"))),
+        // It may have come in this moment. The other process must not believe that it was in time if it
+        // was not, even if this one stands still before it says `refused`.
+        Err(Failure::Late(_)) if channel.last() == Some(Message::Ready) => Ok(()),
+        Err(why) => Err(why),
     }
 }
 
@@ -102,7 +135,7 @@ fn decide(channel: &Channel, upgrade: InProgress, claimed: &HashSet<usize>) -> E
         }
     });
     if !is_handed_over {
-        return give_up(channel, upgrade, &Failure::Ended);
+        return give_up(channel, upgrade, &Failure::Ending);
     }
     old.wait_closed();
     // If this fails, the other process concludes from the end of the connection that it is alone.
@@ -117,12 +150,16 @@ fn decide(channel: &Channel, upgrade: InProgress, claimed: &HashSet<usize>) -> E
 
 /// Says why not, so that the other process does not take over.
 fn give_up(channel: &Channel, upgrade: InProgress, why: &Failure) -> Ended {
-    let is_stopping = upgrade.old.is_stopping();
-    let why =
-        if is_stopping { "the old process is shutting down".to_owned() } else { why.to_string() };
+    let is_ending = matches!(why, Failure::Ending) || upgrade.old.is_stopping();
+    let why = if is_ending { ENDING.to_owned() } else { why.to_string() };
+    if is_ending {
+        upgrade.old.wait_unbound();
+    } else {
+        upgrade.old.addresses.iter().for_each(Listening::take_over);
+    }
     // Before the other process can try again.
     drop(upgrade);
-    let _ = channel.send(&Message::Refused { reason: why.clone() });
+    let _ = channel.send(&refused(why.clone(), is_ending));
     Ended::Failed(why)
 }
 

@@ -69,8 +69,8 @@ pub(super) fn serve(
         server.serve_only(stream).map_err(|error| error.to_string())?;
     }
     let status = arguments.status.bind(registry, status, &server)?;
-    let of_status = status.as_ref().map(StatusServer::listening);
-    let upgrade = upgrade.map(|upgrade| upgrade.bind(registry, &server, of_status)).transpose()?;
+    let upgrade =
+        upgrade.map(|upgrade| upgrade.bind(registry, &server, status.as_ref())).transpose()?;
     let sockets = server.socket_files().chain(status.iter().filter_map(StatusServer::socket_file));
     let sockets = sockets.chain(upgrade.iter().filter_map(BoundUpgrade::socket_file));
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.

@@ -11,6 +11,7 @@ use crate::bind::{
 use crate::net::{Endpoint, PipeWriter};
 use crate::ownership::{Process, Registry};
 use crate::server::{ControlHandle, Reserved, Server};
+use crate::status::StatusServer;
 pub(super) use crate::upgrade::RunningUpgrade;
 use crate::upgrade::{self, Claimed, Predecessor, UpgradeServer};
 
@@ -113,12 +114,14 @@ impl Upgrade {
         self,
         registry: &Registry,
         server: &Server,
-        status: Option<Listening>,
+        status: Option<&StatusServer>,
     ) -> Result<BoundUpgrade, String> {
         let Upgrade { path, planned, claimed } = self;
-        let upgrade = UpgradeServer::bind(registry, &path, planned, &server.bound(), OPTION)?;
+        let mut bound = server.bound();
+        bound.extend(status.map(StatusServer::bound));
+        let upgrade = UpgradeServer::bind(registry, &path, planned, &bound, OPTION)?;
         let mut addresses = server.listening();
-        addresses.extend(status);
+        addresses.extend(status.map(StatusServer::listening));
         Ok(BoundUpgrade { upgrade, addresses, claimed, control: server.control() })
     }
 }
@@ -163,7 +166,9 @@ impl BoundUpgrade {
             }
             addresses.iter().chain([upgrade.listening()]).for_each(Listening::take_over);
         }
-        match upgrade.start(addresses, Box::new(move |mark| control.hand_over(mark))) {
+        let stop = control.clone();
+        let has_begun = Box::new(move || stop.has_begun());
+        match upgrade.start(addresses, Box::new(move |mark| control.hand_over(mark)), has_begun) {
             Ok(running) => Ok(Some(running)),
             Err(error) => {
                 // This process is the one that serves now.

@@ -105,3 +105,12 @@ fn a_new_process_that_fails_leaves_the_options_of_the_sockets() {
     assert!(!is_probed(&new));
     stop(new);
 }
+
+#[test]
+fn a_path_that_is_the_status_socket_is_refused_with_the_option() {
+    let folder = Folder::new();
+    let status = format!("unix:{}", folder.socket());
+    let (code, stderr) = folder.fail(&["--status", &status]);
+    let reason = "already used by --status; choose another address with --upgrade-socket";
+    assert!(code == Some(1) && stderr.contains(reason), "{code:?} {stderr}");
+}

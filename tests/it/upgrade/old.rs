@@ -1,7 +1,7 @@
 //! A hand-written old process, which sends what it likes.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -35,6 +35,15 @@ fn offer(address: &str) -> Value {
     json!({"message": "offer", "version": 1, "process": 4711, "addresses": [address]})
 }
 
+/// [`offer`] with the upgrade socket at `path`.
+fn whole_offer(address: &str, path: &str) -> Value {
+    let mut offer = offer(address);
+    let upgrade = json!({"purpose": "upgrade", "address": format!("unix:{path}"), "path": path,
+                         "removes_path": true, "sockets": 1});
+    offer["addresses"].as_array_mut().unwrap().push(upgrade);
+    offer
+}
+
 /// Offers the upgrade socket, too, and passes both. Then it goes on with `send`.
 fn old_process_with(
     folder: &Folder,
@@ -45,10 +54,7 @@ fn old_process_with(
     let listener = UnixListener::bind(&path).unwrap();
     let shared = listener.try_clone().unwrap();
     let echo = echo.try_clone().unwrap();
-    let mut offer = offer(&echo.local_addr().unwrap().to_string());
-    let upgrade = json!({"purpose": "upgrade", "address": format!("unix:{path}"), "path": path,
-                         "removes_path": true, "sockets": 1});
-    offer["addresses"].as_array_mut().unwrap().push(upgrade);
+    let offer = whole_offer(&echo.local_addr().unwrap().to_string(), &path);
     serve(listener, offer, move |stream| {
         pass(stream, &[&echo]);
         pass_as(stream, 1, &[&shared]);
@@ -146,12 +152,89 @@ fn a_new_process_that_was_refused_after_ready_leaves_the_queue_to_the_old_one() 
 }
 
 #[test]
+fn a_ready_that_the_old_process_no_longer_receives_does_not_count() {
+    let folder = Folder::new();
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (shared, address) = (echo.try_clone().unwrap(), echo.local_addr().unwrap().to_string());
+    let listener = UnixListener::bind(folder.socket()).unwrap();
+    let upgrade = listener.try_clone().unwrap();
+    serve(listener, whole_offer(&address, &folder.socket()), move |stream| {
+        pass(stream, &[&shared]);
+        // It has given up, and stands still before it says so.
+        stream.shutdown(Shutdown::Read).unwrap();
+        std::mem::forget(stream.try_clone().unwrap());
+        pass_as(stream, 1, &[&upgrade]);
+    });
+    let (code, stderr) = folder.fail(&["--listen", &address]);
+    let reason = "echown: process 4711 did not hand over: no answer within 2s";
+    assert!(code == Some(1) && stderr.contains(reason), "{code:?} {stderr}");
+    assert!(std::fs::exists(folder.socket()).unwrap(), "the path is the old process's");
+}
+
+/// What an old process says that is shutting down.
+fn ending() -> Value {
+    json!({"message": "refused", "reason": "it ends", "is_ending": true})
+}
+
+#[test]
+fn an_old_process_that_shuts_down_before_it_has_sent_its_sockets_is_not_waited_for() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = UnixListener::bind(&path).unwrap();
+    let ends = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        writeln!(stream, "{}", ending()).unwrap();
+    });
+    let mut new = folder.serve(&[]);
+    ends.join().unwrap();
+    wait_until("the warning", || {
+        let warning = "is shutting down; starting without its sockets";
+        new.lines().iter().any(|line| line.contains(warning))
+    });
+    assert_serves(&new);
+    stop(new);
+}
+
+#[test]
+fn an_old_process_that_shuts_down_after_ready_is_replaced() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    old_process_with(&folder, &listener, |mut stream| {
+        writeln!(stream, "{}", ending()).unwrap();
+    });
+    let mut new = Server::run(&mut folder.command(&["--listen", &address]), 1);
+    new.wait_for_line("took over from process 4711, which is shutting down");
+    assert_serves(&new);
+    stop(new);
+    assert!(!std::fs::exists(folder.socket()).unwrap());
+}
+
+#[test]
+fn an_offer_of_countless_sockets_is_refused() {
+    let folder = Folder::new();
+    let mut offer = whole_offer("127.0.0.1:3000", &folder.socket());
+    for address in offer["addresses"].as_array_mut().unwrap() {
+        address["sockets"] = json!(usize::MAX);
+    }
+    let listener = UnixListener::bind(folder.socket()).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        writeln!(stream, "{offer}").unwrap();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+    });
+    let (code, stderr) = folder.fail(&["--listen", "127.0.0.1:3000"]);
+    assert!(code == Some(1) && stderr.contains("and 1024 are the maximum"), "{stderr}");
+}
+
+#[test]
 fn an_old_process_that_dies_after_ready_is_replaced() {
     let folder = Folder::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     old_process_with(&folder, &listener, |stream| {
-        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        stream.shutdown(Shutdown::Both).unwrap();
     });
     let mut new = Server::run(&mut folder.command(&["--listen", &address]), 1);
     new.wait_for_line("took over from process 4711 without its answer: the connection was closed");

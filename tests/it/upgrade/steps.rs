@@ -115,12 +115,17 @@ fn a_new_process_that_fails_to_start_leaves_the_old_one_serving() {
 #[test]
 fn sigterm_ends_an_upgrade_in_progress() {
     let folder = Folder::new();
-    let old = folder.serve(&[]);
+    let path = folder.path("echo");
+    let old = folder.serve(&["--listen", &format!("unix:{path}")]);
     let mut client = folder.connect();
-    let _sockets = client.claim_all();
+    let sockets = client.claim_all();
     old.signal(Signal::TERM);
-    assert_eq!(client.refusal(), "the old process is shutting down");
+    let ending = json!({"message": "refused", "reason": "the old process is shutting down",
+                        "is_ending": true});
+    assert_eq!(client.receive(), ending);
     assert_ends_well(old);
+    assert!(UnixStream::connect(&path).is_ok(), "the path is left to the owner of the socket");
+    drop(sockets);
 }
 
 #[test]
