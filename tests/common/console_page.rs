@@ -107,14 +107,21 @@ impl ConsolePage<'_> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut all = vec![folder.join("bin")];
         all.extend(std::env::split_paths(&path));
-        let output = Command::new("timeout")
+        let mut shell = Command::new("timeout");
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("ECHOWN_SERVE_")
+                || ["RUST_BACKTRACE", "NOTIFY_SOCKET"].contains(&&*text)
+            {
+                shell.env_remove(name);
+            }
+        }
+        let output = shell
             .args(["--kill-after=5", &SECTION_SECONDS.to_string(), "bash"])
             .arg(&script_path)
             .current_dir(&*folder)
             .env("PATH", std::env::join_paths(all).unwrap())
             .env("HOME", &*folder)
-            .env_remove("RUST_BACKTRACE")
-            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .output()
             .expect("timeout(1) and bash are there");
