@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A crate in its own folder, with a path dependency on this one.
 pub struct DownstreamCrate {
@@ -24,14 +24,24 @@ impl DownstreamCrate {
     }
 
     pub fn new(name: &str, files: &[(PathBuf, String)]) -> DownstreamCrate {
+        // Several tests may make the same crate at once.
+        static WRITES: Mutex<()> = Mutex::new(());
+        let _alone = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // Files removed from the corpus must not stay here as tests.
-        let _ = fs::remove_dir_all(folder.join("tests"));
+        for entry in fs::read_dir(folder.join("tests")).into_iter().flatten() {
+            let path = entry.expect("a folder can be read").path();
+            if path.is_file() && !files.iter().any(|(file, _)| folder.join(file) == path) {
+                fs::remove_file(path).unwrap();
+            }
+        }
         for (path, content) in files {
             let path = folder.join(path);
             fs::create_dir_all(path.parent().expect("a file is in a folder")).unwrap();
             // Unchanged files keep their date, or cargo would rebuild all of them each time.
-            fs::write(path, content).unwrap();
+            if fs::read_to_string(&path).ok().as_ref() != Some(content) {
+                fs::write(path, content).unwrap();
+            }
         }
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
         DownstreamCrate { folder }

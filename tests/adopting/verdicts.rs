@@ -207,7 +207,7 @@ fn a_test_body_runs_again_only_if_it_leaves_descriptors_open() {
         let began = Instant::now();
         let output_text = text(&runner.output().unwrap());
         assert_eq!(fs::read(&path).unwrap().len(), times, "{name}: {output_text}");
-        assert!(began.elapsed() < Duration::from_secs(20), "{name} waited for threads it has not");
+        assert!(began.elapsed() < Duration::from_secs(120), "{name} waited for threads it has not");
     }
 }
 
