@@ -67,7 +67,7 @@ pub(crate) struct FileKeeper {
 impl FileKeeper {
     /// Leaves the file to another process.
     pub(crate) fn leave(&self) {
-        // ord: Release, to the Acquire in the drop of the file: what came before the hand-over is over.
+        // ord: Release, to the Acquire in the drop of the file: what came before the hand-over happened before the drop.
         self.is_other.store(true, Ordering::Release);
     }
 

@@ -177,7 +177,7 @@ fn resolve(endpoint: &Endpoint, time: &Time) -> Result<Vec<SocketAddr>, String> 
     let (sender, resolved) = sync_channel(1);
     let resolver = endpoint.clone();
     let promise = crate::thread::spawn_named("resolver", [], move || {
-        // Fails if the time is over.
+        // Fails if the time has passed.
         let _ = sender.send(resolver.resolve());
     });
     let promise = promise.map_err(|error| error.without_job().to_string())?;

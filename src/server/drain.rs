@@ -46,7 +46,7 @@ pub(super) fn hand_over<T: Send + 'static>(
         let now = Instant::now();
         match connections.wait_until(deadline.min(now + SLICE)) {
             Ok(false) if now < deadline => {}
-            // All have ended, the time is over, or this task was cancelled.
+            // All have ended, the time has passed, or this task was cancelled.
             _ => break,
         }
     }

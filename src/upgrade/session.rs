@@ -171,7 +171,9 @@ impl Ended {
                 tracing::info!("handed over to process {process}: {}", taken.join(", "));
                 if !declined.is_empty() {
                     let declined = declined.join(", ");
-                    tracing::warn!("process {process} does not serve {declined}; nobody does now");
+                    tracing::warn!(
+                        "process {process} does not serve {declined}; no server does now"
+                    );
                 }
             }
             Ended::Failed(why) => {

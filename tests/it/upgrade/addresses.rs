@@ -18,8 +18,9 @@ fn an_address_that_the_new_process_does_not_want_is_drained() {
     let new = folder.take_over(&[]);
     assert_eq!(new.address(), old.address());
     let process = new.pid();
-    let line = old.wait_for_line("nobody does now");
-    let expected = format!("process {process} does not serve {declined}, {unix}; nobody does now");
+    let line = old.wait_for_line("no server does now");
+    let expected =
+        format!("process {process} does not serve {declined}, {unix}; no server does now");
     assert!(line.contains(&expected), "{line}");
     assert_ends_well(old);
     assert!(TcpStream::connect(declined).is_err());
