@@ -100,6 +100,12 @@ pub fn all() -> Vec<NamedLoad> {
             LoadPlan { connections: 1000, ..plan() },
         ),
         load(
+            "throughput-10k",
+            "10,000 clients in an event loop",
+            Metric::Messages,
+            LoadPlan { connections: 10_000, ..plan() },
+        ),
+        load(
             "idle",
             "100 clients and 10,000 idle connections",
             Metric::Messages,

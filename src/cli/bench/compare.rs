@@ -22,6 +22,9 @@ use crate::ownership::Registry;
 /// The default measured time of a round.
 const DURATION_DEFAULT: Duration = Duration::from_secs(3);
 
+/// A load with this many connections is run only if it is named.
+const MANY: usize = 10_000;
+
 /// The default warm-up.
 const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
 
@@ -44,8 +47,9 @@ pub(super) struct CompareArguments {
     #[arg(value_name = "NAME=COMMAND", required = true)]
     servers: Vec<String>,
 
-    /// A load by name; may be repeated. By default, unless other load options are given, all but `idle`:
-    /// latency-1, throughput-64, blocking, throughput-1k, idle, churn, bulk, bulk-16.
+    /// A load by name; may be repeated: latency-1, throughput-64, blocking, throughput-1k, throughput-10k,
+    /// idle, churn, bulk, bulk-16. By default, unless other load options are given, all but `idle` and
+    /// `throughput-10k`, which need more than 10,000 descriptors.
     #[arg(long, value_name = "NAME", value_parser = load_names(), hide_possible_values = true)]
     load: Vec<String>,
 
@@ -109,7 +113,7 @@ fn selected_loads(arguments: &CompareArguments) -> Result<Vec<NamedLoad>, BenchE
         let metric = if load_args.churn { Metric::Connections } else { Metric::Messages };
         vec![NamedLoad::custom(metric)]
     } else {
-        loads::all().into_iter().filter(|it| it.name != "idle").collect()
+        loads::all().into_iter().filter(|it| it.plan.all_connections() < MANY).collect()
     };
     for load in &mut loads {
         load.plan.duration = DURATION_DEFAULT;
