@@ -30,23 +30,26 @@ const BLOCKED_MS = 2500;
 const quantile = (values, part) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ?? 0;
 const median = (values) => quantile(values, 0.5);
 
-/** Counts what arrives on the wire, without the page's help. Runs in the page before its scripts. */
+/** Counts what arrives on the wire, without the page's help. Runs in the page before its scripts.
+ *
+ *  `lastAt` is the latest time of all lines. It need not be that of the last line: losses are reported at
+ *  once, ahead of the events that still waited in the viewer's queue and are older. */
 function watchWire() {
-  const wire = (window.wire = { before: 0, live: 0, lost: 0, liveAt: null, last: null });
+  const wire = (window.wire = { before: 0, live: 0, lost: 0, liveAt: null, lastAt: 0 });
   const Native = window.EventSource;
   window.EventSource = class extends Native {
     constructor(...it) {
       super(...it);
       this.addEventListener("message", ({ data }) => {
         for (const line of data.split("\n")) {
-          const event = /^\{"event":"(\w+)"/.exec(line)[1];
+          const [, event, time] = /^\{"event":"(\w+)","time_ns":(\d+)/.exec(line);
+          const at = Number(time);
           if (event === "recording" || event === "end") continue;
-          if (event === "live") {
-            wire.liveAt = JSON.parse(line).time_ns;
-          } else if (event === "lost") wire.lost += JSON.parse(line).count;
-          else if (wire.liveAt === null) wire.before += 1;
+          if (event === "live") wire.liveAt = at;
+          else if (event === "lost") wire.lost += JSON.parse(line).count;
+          else if (wire.liveAt === null || at <= wire.liveAt) wire.before += 1;
           else wire.live += 1;
-          wire.last = line;
+          wire.lastAt = Math.max(wire.lastAt, at);
         }
       });
     }
@@ -93,10 +96,9 @@ async function account(viewer, server) {
   await viewer.waitFor("all lines are parsed", () => window.echown.received === window.wire.before + window.wire.live && window.echown.state !== "live");
   const { received, drawn, repeated, unread, lost } = await viewer.counters();
   const wire = await viewer.evaluate(() => window.wire);
-  const lastAt = JSON.parse(wire.last).time_ns;
-  const sent = wire.before + (await eventsBetween(join(server.cwd, "load.jsonl"), wire.liveAt, lastAt));
+  const sent = wire.before + (await eventsBetween(join(server.cwd, "load.jsonl"), wire.liveAt, wire.lastAt));
   const figures = { sent, received, drawn, lost };
-  const all = JSON.stringify({ ...figures, repeated, unread, wire: { ...wire, last: undefined } });
+  const all = JSON.stringify({ ...figures, repeated, unread, wire });
   if (lost !== wire.lost + unread) throw new Error(`the page has not counted all losses: ${all}`);
   if (repeated !== 0) throw new Error(`the page ignored lines as repeated: ${all}`);
   if (drawn + lost !== sent) throw new Error(`drawn and lost events are not those that were sent: ${all}`);
