@@ -15,8 +15,10 @@ async function showsAll(viewer) {
   await viewer.shows("#counts", "event");
   // In between, the connection is open.
   await viewer.page.type("#filter", "task:echo");
+  await viewer.settled();
   await until("a moment of the recording shows the connection", async () => {
     await viewer.click("#step-back");
+    await viewer.settled();
     return (await viewer.text("#tasks")).includes("echo 127.0.0.1:");
   });
   await viewer.page.focus("#scrubber");

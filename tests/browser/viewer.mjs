@@ -9,6 +9,9 @@ import { DEADLINE_MS, until } from "./program.mjs";
 
 export const tools = createRequire(join(process.env.ECHOWN_BROWSER_TOOLS, "package.json"));
 
+/** The rest of one round of the panels and a whole one. */
+const PANEL_FRAMES = 12;
+
 let browser = null;
 
 async function chromium() {
@@ -83,6 +86,14 @@ export class Viewer {
   /** Waits until a function of the page returns something. */
   waitFor(what, condition, ...rest) {
     return until(what, () => this.evaluate(condition, ...rest));
+  }
+
+  /** Waits until all of the page shows what a user did before. The page updates one of its six parts in each
+   *  frame (`updatePanels`), and begins with the first one when it has finished a round. */
+  settled() {
+    return this.evaluate(async (frames) => {
+      for (let i = 0; i < frames; i += 1) await new Promise((done) => requestAnimationFrame(done));
+    }, PANEL_FRAMES);
   }
 
   live() {
