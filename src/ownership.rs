@@ -8,6 +8,8 @@
 //! - [`Owned::release`]: give up and finalize. [`Owned::disown`]: give up without finalizing.
 //! - *give*: move to a child when it is spawned ([`Give`]). [`Owned::transfer`]: move to the parent.
 //! - [`Owned::offer`] and [`Offer::claim`]: move to any task, through any channel.
+//! - [`Owned::park`] and [`Owned::unpark`]: leave a resource that waits with one task, for the task that
+//!   finds it ready; see [`Lot`].
 //!
 //! A child can run on its parent's thread: see [`Registry::run_inline`].
 //!
@@ -57,6 +59,7 @@ mod int_map;
 mod label;
 mod moment;
 mod offer;
+mod parking;
 mod policy;
 mod process;
 pub(crate) mod promise;
@@ -88,6 +91,7 @@ pub(crate) use half::HalfCell;
 pub use handle::Owned;
 pub(crate) use offer::sealed;
 pub use offer::{Offer, Offerable};
+pub use parking::{Lot, Unparked};
 pub use policy::{Level, Policy};
 #[cfg_attr(not(all(feature = "serve", target_os = "linux")), allow(unused_imports))]
 pub(crate) use process::Process;

@@ -54,6 +54,9 @@ mod giving;
 #[path = "leak/moving.rs"]
 mod moving;
 
+#[path = "leak/parking.rs"]
+mod parking;
+
 #[path = "leak/ending.rs"]
 mod ending;
 

@@ -76,13 +76,15 @@ impl Record {
             _ if !mine => ErrorKind::NotOwner,
             _ if word.is_cancelled() => ErrorKind::Cancelled,
             _ if word.is_replaced() => ErrorKind::FdReplaced,
-            SlotState::Offered => ErrorKind::NotOwner,
+            SlotState::Offered | SlotState::Parked => ErrorKind::NotOwner,
             SlotState::Busy | SlotState::Held => ErrorKind::InUse,
         };
         if kind == ErrorKind::Cancelled {
             wait_for_canceller(me);
         }
-        let error = self.error(kind, word, me, site, None);
+        let is_parked = kind == ErrorKind::NotOwner && word.state() == SlotState::Parked;
+        let detail = is_parked.then(|| "it is parked".to_owned());
+        let error = self.error(kind, word, me, site, detail);
         if kind != ErrorKind::FdReplaced {
             // The replacement itself was reported when it was found.
             self.registry.report_violation(&error, self);

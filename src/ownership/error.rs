@@ -34,7 +34,7 @@ pub enum ErrorKind {
     TaskExiting,
     /// A root task has no parent to transfer to.
     NoParent,
-    /// The parent is exiting or was cancelled and cannot acquire resources.
+    /// The parent, or the task of a lot, is exiting or was cancelled and cannot acquire resources.
     ParentExiting,
     /// The task is not a child of the current one.
     NotAChild,

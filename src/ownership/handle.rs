@@ -58,7 +58,7 @@ impl<C: Managed + 'static> Handle<C> {
         if word.state() != SlotState::Held || word.owner() != me.id().get() {
             return Err(record.release_refusal(word, &me, site));
         }
-        task::begin_close(&held, Some(SlotState::Held))
+        task::begin_close(&held, &[SlotState::Held])
             .map_err(|word| record.release_refusal(word, &me, site))?;
         complete_close(&*held, &me, Event::Released, site)
     }
@@ -143,15 +143,16 @@ impl<C: Managed + 'static> Drop for Handle<C> {
         let record = self.record();
         if fork::in_forked_child() {
             // If the handle was consumed (offered, split), the offer or the halves drop the value.
-            if record.slot.load().state() == SlotState::Held {
+            if matches!(record.slot.load().state(), SlotState::Held | SlotState::Parked) {
                 self.0.drop_in_fork();
             }
             return;
         }
         let held: Arc<dyn Managed> = self.held();
-        // Any state but Held: the handle was consumed (disowned, offered, split, rejoined), or its
-        // resource was finalized.
-        let Ok(before) = task::begin_close(&held, Some(SlotState::Held)) else {
+        // Any other state: the handle was consumed (disowned, offered, split, rejoined), or its resource was
+        // finalized. A parked resource keeps its handle, and without it no task could unpark it.
+        let wanted = &[SlotState::Held, SlotState::Parked];
+        let Ok(before) = task::begin_close(&held, wanted) else {
             return;
         };
         let me = task::current(&record.registry);
@@ -240,6 +241,34 @@ macro_rules! handle_methods {
                 self,
             ) -> Result<$crate::ownership::Offer<Self>, $crate::ownership::Refused<Self>> {
                 $crate::ownership::Offer::make(self, $crate::ownership::Site::here())
+            }
+
+            /// Parks the resource: moves it to the account of the lot's task, until a task unparks it. Returns
+            /// `false` if it became ready meanwhile: an [`unpark`](Self::unpark) found it held. Then it
+            /// stays with the current task, which has to look again before it parks it.
+            ///
+            /// # Errors
+            /// The current task cannot use the resource (`NotOwner` and others); `ParentExiting`: the
+            /// lot's task is exiting or was cancelled, and the resource stays with the current task.
+            #[track_caller]
+            pub fn park(
+                &self,
+                lot: &$crate::ownership::Lot,
+            ) -> Result<bool, $crate::ownership::Error> {
+                lot.park(self.handle().cell(), $crate::ownership::Site::here())
+            }
+
+            /// Makes the current task the owner of a parked resource that became ready; or tells the task that
+            /// holds it.
+            ///
+            /// # Errors
+            /// `Cancelled`, `TaskExiting`: it is parked, and the current task accepts nothing more.
+            #[track_caller]
+            pub fn unpark(
+                &self,
+                lot: &$crate::ownership::Lot,
+            ) -> Result<$crate::ownership::Unparked, $crate::ownership::Error> {
+                lot.unpark(self.handle().cell(), $crate::ownership::Site::here())
             }
         }
 
@@ -371,7 +400,7 @@ impl<T: Send + 'static> Owned<T> {
             return Err(Refused::new(error, Some(self)));
         }
         let held = self.handle.held();
-        if let Err(word) = task::begin_close(&held, Some(SlotState::Held)) {
+        if let Err(word) = task::begin_close(&held, &[SlotState::Held]) {
             let error = record.refusal(word, &me, site);
             return Err(Refused::new(error, Some(self)));
         }

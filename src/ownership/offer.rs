@@ -91,7 +91,7 @@ impl<H: Offerable> Drop for Offer<H> {
             held.drop_in_fork();
             return;
         }
-        if task::begin_close(&held, Some(SlotState::Offered)).is_ok() {
+        if task::begin_close(&held, &[SlotState::Offered]).is_ok() {
             let me = task::current(&held.record().registry);
             exit::finalize_offer(&held, &me, me.spawn_site());
         }

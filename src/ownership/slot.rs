@@ -11,18 +11,20 @@
 //! The whole state fits one 64-bit word, so every transition is one atomic step:
 //!
 //! ```text
-//! 63            16 15      8  7      6 5        4         3        2     0
-//! +---------------+---------+--------+----------+-----------+---------+
-//! |  owner (48)   | pins(8) | halves | replaced | cancelled | state(3)|
-//! +---------------+---------+--------+----------+-----------+---------+
+//! 63            16 15      8  7      6 5      4          3           2     0
+//! +---------------+---------+--------+-------+----------+-----------+---------+
+//! |  owner (48)   | pins(8) | halves | ready | replaced | cancelled | state(3)|
+//! +---------------+---------+--------+-------+----------+-----------+---------+
 //! ```
 //!
-//! - `owner`: the task that holds the resource, or whose account has the offer; 0 for none.
+//! - `owner`: the task that holds the resource, or whose account has the offer or the parked resource;
+//!   0 for none.
 //! - `pins`: how many other threads (a canceller, a description of the resource) use the number right
 //!   now. A close waits for them.
 //! - `halves`: how many halves of a split resource are still alive.
 //! - `cancelled`: the owner was cancelled.
 //! - `replaced`: the number no longer refers to this resource.
+//! - `ready`: it became ready while it was not parked, so that its owner has to look before it parks it.
 //!
 //! The table of states and events, and the argument that no number is used after its close, are in
 //! `docs/proof.md`. The models in `slot/model` check the shipped source.
@@ -37,6 +39,7 @@ mod model;
 const STATE_BITS: u64 = 0b111;
 const CANCELLED: u64 = 1 << 3;
 const REPLACED: u64 = 1 << 4;
+const READY: u64 = 1 << 5;
 const HALF_ONE: u64 = 1 << 6;
 const HALVES_BITS: u64 = 0b11 << 6;
 const PIN_ONE: u64 = 1 << 8;
@@ -63,6 +66,17 @@ pub(crate) enum SlotState {
     Split = 4,
     /// Being finalized by the thread that won the right to do so.
     Closing = 5,
+    /// On the account of a lot's task, until a task unparks it.
+    Parked = 6,
+}
+
+/// What [`Slot::unpark`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpark {
+    /// The caller holds it now.
+    Claimed,
+    /// A task holds it and will find the mark.
+    Marked,
 }
 
 /// A word, with accessors for its fields.
@@ -83,6 +97,7 @@ impl Word {
             3 => SlotState::Offered,
             4 => SlotState::Split,
             5 => SlotState::Closing,
+            6 => SlotState::Parked,
             impossible => unreachable!("slot state {impossible}"),
         }
     }
@@ -97,6 +112,10 @@ impl Word {
 
     pub(crate) fn is_replaced(self) -> bool {
         self.0 & REPLACED != 0
+    }
+
+    fn is_ready(self) -> bool {
+        self.0 & READY != 0
     }
 
     fn pins(self) -> u64 {
@@ -135,6 +154,9 @@ impl fmt::Debug for Word {
         }
         if self.is_replaced() {
             f.write_str(", replaced")?;
+        }
+        if self.is_ready() {
+            f.write_str(", ready")?;
         }
         Ok(())
     }
@@ -263,6 +285,46 @@ impl Slot {
         .map(drop)
     }
 
+    /// Held(`me`) -> Parked(`lot`), unless it became ready meanwhile: then the mark is removed, and it stays
+    /// with its owner, which has to look again. Returns whether it is parked.
+    pub(crate) fn park(&self, me: u64, lot: u64) -> Result<bool, Word> {
+        self.update(|word| {
+            word.is_usable_by(me).then(|| match word.is_ready() {
+                true => Word(word.0 & !READY),
+                false => word.with_state(SlotState::Parked).with_owner(lot),
+            })
+        })
+        .map(|before| !before.is_ready())
+    }
+
+    /// Parked(`lot`) -> Held(`me`); or the mark `ready`, if a task holds it.
+    ///
+    /// One step, and one word that both sides change: a resource that became ready is either claimed, or
+    /// its owner finds the mark when it parks it. The mark is stored again if it is set, so that the
+    /// owner that removes it sees what every marker saw.
+    pub(crate) fn unpark(&self, lot: u64, me: u64) -> Result<Unpark, Word> {
+        let before = self.update(|word| match word.state() {
+            SlotState::Parked => (word.owner() == lot && !word.is_cancelled())
+                .then(|| word.with_state(SlotState::Held).with_owner(me)),
+            SlotState::Held | SlotState::Busy => Some(Word(word.0 | READY)),
+            _ => None,
+        })?;
+        Ok(match before.state() {
+            SlotState::Parked => Unpark::Claimed,
+            _ => Unpark::Marked,
+        })
+    }
+
+    /// Sets the mark `ready`, if a task holds the resource: the part of [`unpark`](Slot::unpark) that a task
+    /// can do that accepts nothing more.
+    pub(crate) fn mark_ready(&self) -> Result<(), Word> {
+        self.update(|word| {
+            matches!(word.state(), SlotState::Held | SlotState::Busy)
+                .then_some(Word(word.0 | READY))
+        })
+        .map(drop)
+    }
+
     /// Held(`me`) -> Busy(`me`): the owner enters `with`.
     pub(crate) fn begin_with(&self, me: u64) -> Result<(), Word> {
         self.update(|word| word.is_usable_by(me).then(|| word.with_state(SlotState::Busy)))
@@ -277,15 +339,16 @@ impl Slot {
         debug_assert!(left.is_ok(), "left a slot that was not busy: {left:?}");
     }
 
-    /// Pins the number for a thread that is not the owner's, if `owner` holds it: it is not closed until
-    /// [`unpin`](Slot::unpin).
+    /// Pins the number for a thread that is not the owner's, if `owner` holds it or has it parked on its
+    /// account: it is not closed until [`unpin`](Slot::unpin).
     ///
     /// A canceller sets `cancelled` in the same step. So the owner never wakes without the flag, and the
     /// number cannot be closed between the flag and the shutdown.
     pub(crate) fn pin(&self, owner: u64, purpose: PinPurpose) -> Result<(), Word> {
         loop {
             let result = self.update(|word| {
-                let live = matches!(word.state(), SlotState::Held | SlotState::Busy);
+                let live =
+                    matches!(word.state(), SlotState::Held | SlotState::Busy | SlotState::Parked);
                 (live
                     && word.owner() == owner
                     && !word.is_replaced()
@@ -317,13 +380,15 @@ impl Slot {
         debug_assert!(before.pins() > 0, "unpinned without a pin: {before:?}");
     }
 
-    /// Held(`owner`) or Offered(`owner`) -> Closing. Only the caller that gets `Ok` finalizes, once, after
-    /// [`wait_for_pins`](Slot::wait_for_pins) and before [`end_close`](Slot::end_close).
+    /// Held(`owner`), Offered(`owner`) or Parked(`owner`) -> Closing. Only the caller that gets `Ok`
+    /// finalizes, once, after [`wait_for_pins`](Slot::wait_for_pins) and before
+    /// [`end_close`](Slot::end_close).
     ///
     /// May be called by the owner's thread and by the exclusive holder of the handle or the offer.
     pub(crate) fn begin_close(&self, owner: u64) -> Result<Word, Word> {
         self.update(|word| {
-            let open = matches!(word.state(), SlotState::Held | SlotState::Offered);
+            let open =
+                matches!(word.state(), SlotState::Held | SlotState::Offered | SlotState::Parked);
             (open && word.owner() == owner).then(|| word.with_state(SlotState::Closing))
         })
     }
@@ -390,8 +455,9 @@ impl Slot {
 
 impl Word {
     /// Held by `me`, and neither cancelled nor replaced.
+    #[inline]
     fn is_usable_by(self, me: u64) -> bool {
-        self.0 & !PINS_BITS == me << OWNER_SHIFT | SlotState::Held as u64
+        self.0 & !(PINS_BITS | READY) == me << OWNER_SHIFT | SlotState::Held as u64
     }
 }
 

@@ -67,6 +67,7 @@ fn describe(record: &Record, word: Word, addresses: FdAddresses, recorded: Momen
             SlotState::Offered => "offered",
             SlotState::Split => "split",
             SlotState::Closing => "closing",
+            SlotState::Parked => "parked",
         },
         owner: task::find(word.owner()).map(|task| task.label()),
         acquired: record.acquired,

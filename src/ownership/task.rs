@@ -23,10 +23,12 @@ use once_cell::sync::Lazy;
 mod children;
 pub(crate) mod exit;
 mod in_place;
+mod parking;
 mod transfer;
 mod unjoined;
 
 pub(crate) use children::{make_child, undo_make_child};
+pub(crate) use parking::{park, park_in_own_lot, unpark, unpark_in_own_lot};
 pub(crate) use transfer::{begin_close, claim, give, pass_offers_on, return_all, transfer};
 use unjoined::UnjoinedNames;
 

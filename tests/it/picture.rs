@@ -252,8 +252,8 @@ fn a_large_recording_is_drawn_within_limits() {
 fn random_line(random: &mut fastrand::Rng) -> Line {
     use Kind::{
         Acquired, Cancelled, Claimed, Declared, Disowned, Dropped, End, Finalized, Given,
-        Inherited, Leaked, Live, Lost, Offered, Rejoined, Released, Replaced, Returned, Split,
-        TaskCancelled, TaskEnded, TaskStarted, Transferred, Violation,
+        Inherited, Leaked, Live, Lost, Offered, Parked, Rejoined, Released, Replaced, Returned,
+        Split, TaskCancelled, TaskEnded, TaskStarted, Transferred, Unparked, Violation,
     };
     let kinds = [
         Acquired,
@@ -263,6 +263,8 @@ fn random_line(random: &mut fastrand::Rng) -> Line {
         Offered,
         Claimed,
         Inherited,
+        Parked,
+        Unparked,
         Split,
         Rejoined,
         Returned,

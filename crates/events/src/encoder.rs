@@ -209,6 +209,8 @@ fn kind_of(step: Step) -> Kind {
         Step::Transferred => Kind::Transferred,
         Step::Offered => Kind::Offered,
         Step::Claimed => Kind::Claimed,
+        Step::Parked => Kind::Parked,
+        Step::Unparked => Kind::Unparked,
         Step::Inherited => Kind::Inherited,
         Step::Split => Kind::Split,
         Step::Rejoined => Kind::Rejoined,

@@ -51,6 +51,10 @@ kinds! {
     Offered = "offered",
     /// A task claimed the offer.
     Claimed = "claimed",
+    /// Its owner parked it in a lot, on the account of the lot's task.
+    Parked = "parked",
+    /// A task unparked it.
+    Unparked = "unparked",
     /// An unclaimed offer passed to the offerer's parent.
     Inherited = "inherited",
     /// It was split into halves.
@@ -108,8 +112,8 @@ impl Kind {
     #[must_use]
     pub fn is_step(self) -> bool {
         use Kind::{
-            Acquired, Cancelled, Claimed, Given, HandedOver, Inherited, Offered, Received,
-            Rejoined, Replaced, Returned, Shared, Split, Transferred,
+            Acquired, Cancelled, Claimed, Given, HandedOver, Inherited, Offered, Parked, Received,
+            Rejoined, Replaced, Returned, Shared, Split, Transferred, Unparked,
         };
         self.is_final()
             || matches!(
@@ -120,6 +124,8 @@ impl Kind {
                     | Offered
                     | Claimed
                     | Inherited
+                    | Parked
+                    | Unparked
                     | Split
                     | Rejoined
                     | Returned

@@ -159,7 +159,9 @@ impl Step<'_> {
 /// A claim and what comes back are dashed: the receiver acts, or the sender did not want to give it.
 fn arrow(kind: Kind) -> &'static str {
     match kind {
-        Kind::Claimed | Kind::Inherited | Kind::Returned | Kind::Received => "-->>",
+        Kind::Claimed | Kind::Unparked | Kind::Inherited | Kind::Returned | Kind::Received => {
+            "-->>"
+        }
         _ => "->>",
     }
 }
@@ -171,6 +173,8 @@ fn verb(kind: Kind) -> &'static str {
         Kind::Transferred => "transfers",
         Kind::Offered => "offers",
         Kind::Claimed => "claimed",
+        Kind::Parked => "parks",
+        Kind::Unparked => "unparked",
         Kind::Inherited => "inherited",
         Kind::Returned => "returned",
         Kind::Received => "received",

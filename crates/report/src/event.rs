@@ -17,6 +17,10 @@ pub enum Event {
     Offered,
     /// A task claimed the offer.
     Claimed,
+    /// Its owner parked it in a lot, on the account of the lot's task.
+    Parked,
+    /// A task unparked it.
+    Unparked,
     /// An unclaimed offer passed to the account of the offerer's parent.
     Inherited,
     /// It was split into halves, or created as one half.
@@ -59,6 +63,8 @@ impl fmt::Display for Event {
             Event::Transferred => "transferred",
             Event::Offered => "offered",
             Event::Claimed => "claimed",
+            Event::Parked => "parked",
+            Event::Unparked => "unparked",
             Event::Inherited => "inherited",
             Event::Split => "split",
             Event::Rejoined => "rejoined",

@@ -29,9 +29,9 @@ pub struct ResourceData {
     pub peer: Option<String>,
     /// Path, while the file is open.
     pub path: Option<String>,
-    /// The state: `held`, `busy`, `offered`, `split`, `closing`, `released`.
+    /// The state: `held`, `busy`, `offered`, `parked`, `split`, `closing`, `released`.
     pub state: &'static str,
-    /// The owner, or the task whose account has the offer.
+    /// The owner, or the task whose account has the offer or the parked resource.
     pub owner: Option<TaskLabel>,
     /// Where it was acquired.
     pub acquired: Site,

@@ -163,7 +163,8 @@ impl fmt::Display for CustodyStep {
         write!(f, "{}", self.event)?;
         match (&self.from, &self.to) {
             _ if self.event.has_process() => write!(f, "{}", Passing(self))?,
-            (Some(from), Some(to)) => write!(f, " {from} -> {to}")?,
+            (Some(from), Some(to)) if from.id != to.id => write!(f, " {from} -> {to}")?,
+            (Some(_), Some(to)) => write!(f, " by {to}")?,
             (None, Some(to)) => write!(f, " by {to}")?,
             (Some(from), None) => write!(f, " by {from}")?,
             (None, None) => {}

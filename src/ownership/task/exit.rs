@@ -256,7 +256,7 @@ fn finalize_all(
         let next = task.account().take_last(&mut before, |held| {
             let slot = &held.record().slot;
             wanted(&**held)
-                && slot.load().state() == SlotState::Held
+                && matches!(slot.load().state(), SlotState::Held | SlotState::Parked)
                 && slot.begin_close(me).is_ok()
         });
         let Some(held) = next else { break };

@@ -95,7 +95,7 @@ pub(crate) fn return_all(
 
 /// A request that the receiver of a resource got before the resource arrived, and that its canceller or
 /// drainer would otherwise have applied to it.
-enum PendingRequest<'a> {
+pub(super) enum PendingRequest<'a> {
     Nothing,
     Cancel(PinGuard<'a>),
     Drain(PinGuard<'a>),
@@ -103,7 +103,7 @@ enum PendingRequest<'a> {
 
 impl<'a> PendingRequest<'a> {
     /// Called under the lock of the receiver's account, after the entry was added.
-    fn on_arrival(
+    pub(super) fn on_arrival(
         held: &'a Arc<dyn Managed>,
         receiver: &Task,
         account: &Account<Arc<dyn Managed>>,
@@ -121,7 +121,7 @@ impl<'a> PendingRequest<'a> {
     }
 
     /// Called without a lock: this makes a system call.
-    fn carry_out(self, held: &Arc<dyn Managed>, receiver: &Task) {
+    pub(super) fn carry_out(self, held: &Arc<dyn Managed>, receiver: &Task) {
         match self {
             PendingRequest::Nothing => {}
             PendingRequest::Cancel(pin) => {
@@ -281,7 +281,7 @@ pub(crate) fn pass_offers_on(task: &Arc<Task>, site: Site) {
     }
 }
 
-type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Managed>>>;
+pub(super) type AccountGuard<'a> = crate::sync::MutexGuard<'a, Account<Arc<dyn Managed>>>;
 
 /// Locks two accounts. `elder` has the smaller id.
 fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
@@ -291,7 +291,7 @@ fn lock_both<'a>(elder: &'a Task, younger: &'a Task) -> (AccountGuard<'a>, Accou
 
 /// Locks two different accounts in ascending order of ids, and returns them in the order of the
 /// arguments.
-fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
+pub(super) fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuard<'a>) {
     if a.id < b.id {
         lock_both(a, b)
     } else {
@@ -300,7 +300,7 @@ fn lock_in_order<'a>(a: &'a Task, b: &'a Task) -> (AccountGuard<'a>, AccountGuar
     }
 }
 
-fn move_entry(
+pub(super) fn move_entry(
     held: &Arc<dyn Managed>,
     from: &mut Account<Arc<dyn Managed>>,
     to: &mut Account<Arc<dyn Managed>>,
@@ -315,17 +315,13 @@ fn move_entry(
 /// right to finalize and removes the resource from its account. Returns the word before.
 ///
 /// # Errors
-/// The word of a resource that cannot be closed now: released, split, or in use.
-pub(crate) fn begin_close(
-    held: &Arc<dyn Managed>,
-    wanted: Option<SlotState>,
-) -> Result<Word, Word> {
+/// The word of a resource that is not in one of the `wanted` states, which are among those that can be
+/// closed: held, offered, parked.
+pub(crate) fn begin_close(held: &Arc<dyn Managed>, wanted: &[SlotState]) -> Result<Word, Word> {
     let record = held.record();
     loop {
         let word = record.slot.load();
-        if !matches!(word.state(), SlotState::Held | SlotState::Offered)
-            || wanted.is_some_and(|wanted| wanted != word.state())
-        {
+        if !wanted.contains(&word.state()) {
             return Err(word);
         }
         let Some(owner) = find_current_first(word.owner()) else {

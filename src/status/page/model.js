@@ -4,7 +4,7 @@
 // steps; the middle steps of a resource that stays open go next.
 
 const FINAL = new Set(["disowned", "released", "dropped", "finalized", "replaced"]);
-const MOVES = new Set(["acquired", "given", "transferred", "claimed", "returned", "rejoined", "received", "handed_over"]);
+const MOVES = new Set(["acquired", "given", "transferred", "claimed", "parked", "unparked", "returned", "rejoined", "received", "handed_over"]);
 /** What leaves a resource offered: an offer that nobody claimed is inherited by the parent. */
 const OFFERS = new Set(["offered", "inherited"]);
 /** What changes neither the owner nor the state: another process may have a shared descriptor, too. */
