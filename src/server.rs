@@ -66,6 +66,9 @@ pub use summary::ServerSummary;
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
 const EVENT_QUEUE_MAX: usize = 1024;
 
+/// The default of [`ServerSettings::park_writers`]; their stacks and buffers take at most 32 MiB.
+pub(crate) const PARK_WRITERS_DEFAULT: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+
 /// How long shutdown waits for cancelled tasks that do not end: they are blocked outside of any socket
 /// that they own, where nothing wakes them.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,6 +96,12 @@ pub struct ServerSettings {
     pub backlog: u32,
     /// Acceptors per address, each with its own socket, queue and orphans.
     pub acceptors: NonZeroUsize,
+    /// Park connections that wait for input, and serve those that have some on this many threads per
+    /// acceptor. `None`: a thread per connection.
+    pub park: Option<NonZeroUsize>,
+    /// With [`park`](ServerSettings::park), the most threads for writes that would block, over all
+    /// acceptors. The server lowers this to what the process limits allow.
+    pub park_writers: NonZeroUsize,
 }
 
 impl Default for ServerSettings {
@@ -106,6 +115,8 @@ impl Default for ServerSettings {
             drain_timeout: Duration::from_secs(10),
             backlog: BACKLOG_DEFAULT,
             acceptors: NonZeroUsize::MIN,
+            park: None,
+            park_writers: PARK_WRITERS_DEFAULT,
         }
     }
 }
@@ -187,7 +198,7 @@ impl Server {
     pub(crate) fn bind_planned(
         registry: &Registry,
         planned: Vec<Planned>,
-        settings: ServerSettings,
+        mut settings: ServerSettings,
         handler: Arc<dyn Handler>,
         reserved: Reserved,
     ) -> Result<Server, ServerError> {
@@ -195,11 +206,9 @@ impl Server {
         let wanted = settings.acceptors.get();
         let acceptors = planned.iter().map(|address| address.acceptors(wanted));
         let acceptors = acceptors.fold(0, usize::saturating_add);
-        capacity::check_descriptors(acceptors, settings.max_connections, reserved)
-            .map_err(ServerError::new)?;
+        capacity::check_descriptors(acceptors, &settings, reserved).map_err(ServerError::new)?;
         let mut bound = bind::open_all(planned, &settings)?;
-        let tasks_per_connection = handler.tasks_per_connection();
-        let requirements = capacity::requirements(acceptors, &*handler, reserved);
+        let requirements = capacity::requirements(acceptors, &settings, &*handler, reserved);
         let reads_symbols =
             crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;
         let open = capacity::open_descriptors() + reserved.descriptors;
@@ -210,12 +219,9 @@ impl Server {
                 address.limit_buffers(bytes)?;
             }
         }
-        let connections = capacity.connections.saturating_add(reserved.probes);
-        let tasks = connections.saturating_mul(tasks_per_connection);
-        let pool = Pool::builder()
-            .registry(registry)
-            .limit(tasks.saturating_add(acceptors.max(1)))
-            .build();
+        settings.park_writers = NonZeroUsize::new(capacity.writers).unwrap_or(NonZeroUsize::MIN);
+        let tasks = capacity::tasks(&capacity, &requirements, &*handler, reserved);
+        let pool = Pool::builder().registry(registry).limit(tasks).build();
         let tightest = capacity.limiting.first();
         let source =
             tightest.map_or(LimitSource::Setting, |by| LimitSource::System(by.limit, by.value));
@@ -272,6 +278,15 @@ impl Server {
     /// the value, the number of connections that it allows, and how to raise it.
     pub fn limiting_factors(&self) -> impl Iterator<Item = String> {
         self.capacity.limiting.iter().map(ToString::to_string)
+    }
+
+    /// How many threads there can be for writes that block, if that is fewer than configured, and the
+    /// limits that are too low, as in [`limiting_factors`](Server::limiting_factors).
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    pub(crate) fn lowered_writers(&self) -> Option<(usize, String)> {
+        let limiting = &self.capacity.limiting_writers;
+        let why = limiting.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and ");
+        (!limiting.is_empty()).then_some((self.capacity.writers, why))
     }
 
     /// Returns a handle that sends commands to this server.

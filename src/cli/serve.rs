@@ -5,6 +5,7 @@ mod check_arguments;
 mod hooks;
 mod limit_arguments;
 mod notes;
+mod parking_arguments;
 mod sandbox_arguments;
 #[cfg_attr(not(target_os = "linux"), path = "serve/no_service_manager.rs")]
 mod service_manager;
@@ -43,14 +44,15 @@ use crate::server::{Endpoint, ServerSettings, ServerSummary};
 use check_arguments::CheckArguments;
 use limit_arguments::LimitArguments;
 use notes::NOTES;
+use parking_arguments::ParkingArguments;
 use sandbox_arguments::SandboxArguments;
 use unix_arguments::UnixArguments;
 use upgrade::UpgradeArguments;
 
 /// Echo bytes (RFC 862) until SIGINT or SIGTERM.
 ///
-/// Each connection is a task on its own thread, and the task owns the socket. A client that resets,
-/// stalls or floods its connection ends only its own task. A client that shuts down its sending side
+/// Each connection is a task on its own thread, and the task owns the socket; with --park, connections
+/// that wait share a thread. A client that resets, stalls or floods its connection ends only its own. A client that shuts down its sending side
 /// gets back everything that it sent, and then end of file.
 ///
 /// It serves TCP and Unix sockets. The UDP service of RFC 862 is not built: it replies to forged
@@ -88,6 +90,9 @@ pub(super) struct ServeArguments {
 
     #[command(flatten)]
     limits: LimitArguments,
+
+    #[command(flatten)]
+    parking: ParkingArguments,
 
     #[command(flatten)]
     checker: CheckArguments,
@@ -213,6 +218,7 @@ impl ServeArguments {
         let level = self.checker.ownership;
         self.chaos.check(level)?;
         self.styles.check(self.style)?;
+        self.parking.check(self.style)?;
         self.styles.check_level(level)?;
         let known = self.checker.suppressions.as_deref().map(suppressions::read).transpose();
         let known = known.map_err(|error| error.to_string())?.unwrap_or_default();
@@ -241,6 +247,7 @@ impl ServeArguments {
     }
 
     fn settings(&self) -> ServerSettings {
-        ServerSettings { acceptors: self.acceptors, ..self.limits.settings(self.style) }
+        let settings = self.parking.settings(self.limits.settings(self.style));
+        ServerSettings { acceptors: self.acceptors, ..settings }
     }
 }

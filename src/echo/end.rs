@@ -26,6 +26,8 @@ pub enum EndReason {
     WriteTimeout,
     /// More was queued for the client than the limit allows.
     SlowReader,
+    /// The threads for writes that block ran out, and the write to this client had waited longest.
+    Displaced,
     /// The client's host does not respond: keep-alive probes or retransmissions failed.
     Unreachable,
     /// The client violated the protocol: a request or frame too long, or cut short.
@@ -44,7 +46,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// All of them, in display order.
-    pub const ALL: [EndReason; 14] = [
+    pub const ALL: [EndReason; 15] = [
         EndReason::Finished,
         EndReason::Drained,
         EndReason::Reset,
@@ -52,6 +54,7 @@ impl EndReason {
         EndReason::RequestTimeout,
         EndReason::WriteTimeout,
         EndReason::SlowReader,
+        EndReason::Displaced,
         EndReason::Unreachable,
         EndReason::Protocol,
         EndReason::NoResources,
@@ -72,6 +75,7 @@ impl EndReason {
             EndReason::RequestTimeout => "request_timeout",
             EndReason::WriteTimeout => "write_timeout",
             EndReason::SlowReader => "slow_reader",
+            EndReason::Displaced => "displaced",
             EndReason::Unreachable => "unreachable",
             EndReason::Protocol => "protocol",
             EndReason::NoResources => "no_resources",
@@ -86,7 +90,7 @@ impl EndReason {
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self {
             EndReason::Protocol => io::ErrorKind::InvalidData,
-            EndReason::SlowReader => io::ErrorKind::ConnectionAborted,
+            EndReason::SlowReader | EndReason::Displaced => io::ErrorKind::ConnectionAborted,
             _ => io::ErrorKind::TimedOut,
         };
         io::Error::new(kind, EndReasonError(self))
@@ -129,6 +133,9 @@ impl fmt::Display for EndReason {
             EndReason::RequestTimeout => "request timeout: the request was not complete in time",
             EndReason::WriteTimeout => "write timeout: the client stopped reading",
             EndReason::SlowReader => "slow reader: the send queue of the client was full",
+            EndReason::Displaced => {
+                "displaced: its write had waited longest when the threads for writes ran out"
+            }
             EndReason::Unreachable => "unreachable: the client's host does not answer",
             EndReason::Protocol => "protocol error: the request was too long or cut short",
             EndReason::NoResources => "no thread or memory for the connection",

@@ -5,8 +5,9 @@
 //! once, when the server opens. A setting beyond them is lowered to what fits, and at that number
 //! clients are rejected as at any other limit. `echown-limits` does the calculation.
 
-use echown_limits::{DESCRIPTORS, DESCRIPTORS_RESERVED, Requirements};
+use echown_limits::{Capacity, DESCRIPTORS, DESCRIPTORS_RESERVED, Parking, Requirements};
 
+use super::ServerSettings;
 use super::bind::DESCRIPTORS_PER_ACCEPTOR;
 use crate::echo::Handler;
 use crate::pool::{KEEP_IDLE_DEFAULT, STACK_BYTES_DEFAULT};
@@ -39,18 +40,44 @@ impl std::ops::Add for Reserved {
 /// The requirements of a handler's connections.
 pub(super) fn requirements(
     acceptors: usize,
+    settings: &ServerSettings,
     handler: &dyn Handler,
     reserved: Reserved,
 ) -> Requirements {
     let probing = reserved.probes * handler.tasks_per_connection();
     Requirements {
         tasks_per_connection: handler.tasks_per_connection(),
+        parking: parking(acceptors, settings),
         acceptors,
         other_threads: OTHER_THREADS + reserved.threads + probing,
         stack_bytes: STACK_BYTES_DEFAULT as u64,
         own_bytes: handler.memory(),
         pooled_bytes: handler.pooled_memory(),
     }
+}
+
+/// The requirements of parking, if the settings ask for it.
+fn parking(acceptors: usize, settings: &ServerSettings) -> Option<Parking> {
+    // An acceptor is the first worker of its connections.
+    let further = settings.park?.get() - 1;
+    let workers = acceptors.saturating_mul(further);
+    Some(Parking { workers, writers: settings.park_writers.get() })
+}
+
+/// The most tasks that the server has at a time.
+pub(super) fn tasks(
+    capacity: &Capacity,
+    requirements: &Requirements,
+    handler: &dyn Handler,
+    reserved: Reserved,
+) -> usize {
+    let each = handler.tasks_per_connection();
+    let serving = match requirements.parking {
+        Some(Parking { workers, .. }) => workers.saturating_add(capacity.writers),
+        None => capacity.connections.saturating_mul(each),
+    };
+    let others = requirements.acceptors.max(1).saturating_add(reserved.probes.saturating_mul(each));
+    serving.saturating_add(others)
 }
 
 /// How many descriptors this process has open.
@@ -64,25 +91,32 @@ pub(super) fn open_descriptors() -> u64 {
 /// The limit is too low. The message contains the requirement and how to raise it.
 pub(super) fn check_descriptors(
     acceptors: usize,
-    connections: usize,
+    settings: &ServerSettings,
     reserved: Reserved,
 ) -> Result<(), String> {
     let open = open_descriptors() + reserved.descriptors;
     match echown_limits::descriptors() {
-        Some(limit) => check_limit(limit, open, acceptors, connections),
+        Some(limit) => check_limit(limit, open, acceptors, settings),
         None => Ok(()),
     }
 }
 
-fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> Result<(), String> {
+fn check_limit(
+    limit: u64,
+    open: u64,
+    acceptors: usize,
+    settings: &ServerSettings,
+) -> Result<(), String> {
     // One more for each: the accepted connection that is about to be rejected.
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
-    let taken = by_acceptors.saturating_add(open + DESCRIPTORS_RESERVED);
+    let parking = parking(acceptors, settings);
+    let by_parking = parking.map_or(0, |parking| parking.descriptors(acceptors, 1));
+    let taken = by_acceptors.saturating_add(by_parking).saturating_add(open + DESCRIPTORS_RESERVED);
     if limit > taken {
         return Ok(());
     }
     let needed = taken.saturating_add(1);
-    let sufficient = taken.saturating_add(connections as u64);
+    let sufficient = taken.saturating_add(settings.max_connections as u64);
     let noun = Plural(acceptors as u64, "acceptor");
     let fewer = if acceptors > 1 { "use fewer --acceptors, or " } else { "" };
     Err(format!(
@@ -93,6 +127,8 @@ fn check_limit(limit: u64, open: u64, acceptors: usize, connections: usize) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use echown_limits::SystemLimits;
 
     use super::*;
@@ -100,22 +136,43 @@ mod tests {
 
     #[test]
     fn too_few_descriptors_for_one_client_are_an_error_that_says_how_many_are_enough() {
-        assert_eq!(check_limit(26, 4, 1, 1_024), Ok(()));
-        let error = check_limit(25, 4, 1, 1_024).unwrap_err();
+        let settings = ServerSettings::default();
+        assert_eq!(check_limit(26, 4, 1, &settings), Ok(()));
+        let error = check_limit(25, 4, 1, &settings).unwrap_err();
         assert_eq!(
             error,
             "cannot serve a single client: RLIMIT_NOFILE is 25, and 1 acceptor and one client need \
              26 descriptors; raise it with `ulimit -n 1049`"
         );
-        let error = check_limit(20_000, 4, 100_000, 1_024).unwrap_err();
+        let error = check_limit(20_000, 4, 100_000, &settings).unwrap_err();
         assert!(error.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
+        // Parked, it also needs an epoll for the acceptor, and a writer.
+        let parked = ServerSettings { park: Some(NonZeroUsize::MIN), ..settings.clone() };
+        assert_eq!(check_limit(28, 4, 1, &parked), Ok(()));
+        let error = check_limit(27, 4, 1, &parked).unwrap_err();
+        assert!(error.contains("1 acceptor and one client need 28 descriptors"), "{error}");
         // A configuration is rejected before anything is opened exactly if it would leave no
         // capacity.
         let mut limits = SystemLimits::default();
         let mut capacity = |limit| {
             limits.descriptors = Some((limit, 8));
-            limits.capacity(2, requirements(1, &Plain, Reserved::default()))
+            limits.capacity(2, requirements(1, &settings, &Plain, Reserved::default()))
         };
         assert_eq!((capacity(26).connections, capacity(27).connections), (1, 2));
+    }
+
+    #[test]
+    fn parked_connections_need_threads_only_for_turns_and_writes() {
+        let two = NonZeroUsize::new(2).unwrap();
+        let settings = ServerSettings { park: Some(two), ..ServerSettings::default() };
+        let reserved = Reserved { probes: 1, ..Reserved::default() };
+        let needed = requirements(3, &settings, &Plain, reserved);
+        let capacity = SystemLimits::default().capacity(18_000, needed);
+        // 3 acceptors with one more worker each, the writers, and a probe.
+        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 3 + 256 + 1);
+        let unparked = ServerSettings::default();
+        let needed = requirements(3, &unparked, &Plain, reserved);
+        let capacity = SystemLimits::default().capacity(18_000, needed);
+        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 18_000 + 1);
     }
 }

@@ -173,7 +173,7 @@ mod tests {
         }
         counters.count(EndReason::Reset);
         let counts = counters.counts();
-        assert_eq!((counts.total(), counts.errors()), (15, 10));
+        assert_eq!((counts.total(), counts.errors()), (16, 11));
         assert!(counts.to_string().starts_with("1 finished, 1 drained, 2 reset, 1 idle_timeout, "));
     }
 

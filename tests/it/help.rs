@@ -15,6 +15,8 @@ fn the_help_names_every_default() {
         ("--listen", "127.0.0.1:3000"),
         ("--max-connections", "1024, or what fits"),
         ("--drain-timeout", "10s"),
+        ("--park-workers", "1"),
+        ("--park-writers", "256"),
         ("--ownership", "on"),
         ("--on-leak", "warn"),
         ("--on-violation", "warn"),

@@ -1,8 +1,10 @@
 //! Capacity: how many connections the limits of the process allow, and which limit to raise for more.
 //!
-//! A connection takes a descriptor, threads and memory. `budget` computes the memory.
+//! A connection takes a descriptor, threads and memory; one that is parked while it waits takes no
+//! thread. `budget` computes the memory, `parking` the threads that parked connections share.
 
 mod budget;
+mod parking;
 
 use std::fmt;
 
@@ -10,6 +12,7 @@ use crate::memory::MemoryLimits;
 use crate::threads::{CGROUP, MAP_COUNT, MAPPINGS_PER_THREAD, ThreadLimit, ThreadLimits};
 pub use budget::MemoryShares;
 use budget::{ADDRESS_SPACE, CGROUP_MEMORY, DATA, MemoryBudget};
+pub use parking::Parking;
 
 /// Descriptors reserved for later use: signals, reopened files, files under `/proc`, and chaos.
 pub const DESCRIPTORS_RESERVED: u64 = 16;
@@ -31,7 +34,7 @@ pub struct SystemLimits {
 /// The requirements of connections.
 #[derive(Clone, Copy)]
 pub struct Requirements {
-    /// Each has a thread.
+    /// Each has a thread, unless connections are parked.
     pub tasks_per_connection: usize,
     /// Threads that accept connections. Each has one that is about to be rejected.
     pub acceptors: usize,
@@ -43,6 +46,8 @@ pub struct Requirements {
     pub own_bytes: u64,
     /// Memory that each connection adds to the buffers that all share.
     pub pooled_bytes: u64,
+    /// The threads that connections share; `None` if each has its own.
+    pub parking: Option<Parking>,
 }
 
 /// How many connections are possible.
@@ -54,18 +59,23 @@ pub struct Capacity {
     pub limiting: Vec<LimitingFactor>,
     /// How memory is divided among connections.
     pub shares: MemoryShares,
+    /// Threads for writes that block: as many as requested, as connections, or as fit; at least 1. 0 if
+    /// connections are not parked.
+    pub writers: usize,
+    /// The limits that are too low for the requested writers, the lowest first.
+    pub limiting_writers: Vec<LimitingFactor>,
 }
 
-/// A limit that allows fewer connections than requested.
+/// A limit that allows fewer connections, or fewer threads for writes, than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitingFactor {
     /// Its name, such as `RLIMIT_NOFILE`.
     pub limit: &'static str,
     /// Its value.
     pub value: u64,
-    /// How many connections it allows.
-    pub connections: usize,
-    /// The value that would allow all requested connections.
+    /// How many of them it allows.
+    pub allowed: usize,
+    /// The value that would allow all requested ones.
     pub sufficient: u64,
     /// How much of it a connection takes, unless that is one descriptor or the connection's tasks.
     pub each: u64,
@@ -84,41 +94,66 @@ impl SystemLimits {
 
     /// Capacity for `requested` connections, or for as many as fit.
     pub fn capacity(&self, requested: usize, requirements: Requirements) -> Capacity {
-        let Requirements { tasks_per_connection, acceptors, .. } = requirements;
+        let limiting_writers = self.limiting_writers(requested, &requirements);
+        let lowered = limiting_writers.first().map(|limiting| limiting.allowed);
+        let writers = lowered.unwrap_or_else(|| requirements.writers_wanted(requested));
+        let mut limiting: Vec<LimitingFactor> = self
+            .factors(requested, &requirements, writers)
+            // Always allow one client: the kernel's own error is a better report of such a low
+            // limit.
+            .map(|limiting| LimitingFactor { allowed: limiting.allowed.max(1), ..limiting })
+            .filter(|limiting| limiting.allowed < requested)
+            .collect();
+        limiting.sort_by_key(|limiting| limiting.allowed);
+        let connections = limiting.first().map_or(requested, |limiting| limiting.allowed);
+        let shares = budget::shares(&self.memory, connections, &requirements.with_writers(writers));
+        Capacity { connections, limiting, shares, writers, limiting_writers }
+    }
+
+    /// How many connections each limit allows next to this many writers.
+    fn factors(
+        &self,
+        requested: usize,
+        requirements: &Requirements,
+        writers: usize,
+    ) -> impl Iterator<Item = LimitingFactor> {
+        let Requirements { tasks_per_connection, acceptors, parking, .. } = *requirements;
+        let wanted = requirements.writers_wanted(requested);
         let tasks = requested.saturating_mul(tasks_per_connection).saturating_add(acceptors);
-        let by_threads = self.threads.iter().map(|ceiling| LimitingFactor {
+        let threads = if parking.is_none() { &self.threads[..] } else { &[] };
+        let by_threads = threads.iter().map(move |ceiling| LimitingFactor {
             limit: ceiling.limit,
             value: ceiling.value,
-            connections: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
+            allowed: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
             sufficient: ceiling.value_for(tasks as u64),
             each: 0,
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
-            let taken = open + DESCRIPTORS_RESERVED + acceptors as u64;
+            let taken = |writers| requirements.descriptors(open, writers);
             LimitingFactor {
                 limit: DESCRIPTORS,
                 value,
-                connections: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
-                sufficient: taken.saturating_add(requested as u64),
+                allowed: usize::try_from(value.saturating_sub(taken(writers)))
+                    .unwrap_or(usize::MAX),
+                sufficient: taken(wanted).saturating_add(requested as u64),
                 each: 0,
             }
         });
-        let by_memory =
-            self.memory.iter().map(|budget| budget.limiting_factor(requested, &requirements));
-        let all = by_threads.chain(by_descriptors).chain(by_memory);
-        let mut limiting: Vec<LimitingFactor> = all
-            // Always allow one client: the kernel's own error is a better report of such a low
-            // limit.
-            .map(|limiting| LimitingFactor { connections: limiting.connections.max(1), ..limiting })
-            .filter(|limiting| limiting.connections < requested)
-            .collect();
-        limiting.sort_by_key(|limiting| limiting.connections);
-        let connections = limiting.first().map_or(requested, |limiting| limiting.connections);
-        Capacity {
-            connections,
-            limiting,
-            shares: budget::shares(&self.memory, connections, &requirements),
-        }
+        let [lowered, all] = [writers, wanted].map(|count| requirements.with_writers(count));
+        let by_memory = self.memory.iter().map(move |budget| LimitingFactor {
+            allowed: budget.limiting_factor(requested, &lowered).allowed,
+            ..budget.limiting_factor(requested, &all)
+        });
+        by_threads.chain(by_descriptors).chain(by_memory)
+    }
+}
+
+impl Requirements {
+    /// Descriptors that are no connection's, if `open` are open.
+    fn descriptors(&self, open: u64, writers: usize) -> u64 {
+        let parking =
+            self.parking.map_or(0, |parking| parking.descriptors(self.acceptors, writers));
+        open.saturating_add(DESCRIPTORS_RESERVED + self.acceptors as u64).saturating_add(parking)
     }
 }
 
@@ -131,8 +166,8 @@ fn budgets(reads_symbols: bool) -> Vec<MemoryBudget> {
 impl fmt::Display for LimitingFactor {
     /// `RLIMIT_NOFILE is 64, enough for 40; raise it with "ulimit -n 1048"`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LimitingFactor { limit, value, connections, sufficient, each } = self;
-        write!(f, "{limit} is {value}, enough for {connections}; ")?;
+        let LimitingFactor { limit, value, allowed, sufficient, each } = self;
+        write!(f, "{limit} is {value}, enough for {allowed}; ")?;
         if *each > 0 {
             write!(f, "a connection may take {} KiB: ", each / 1024)?;
         }
@@ -170,6 +205,7 @@ pub(crate) const REQUIREMENTS: Requirements = Requirements {
     stack_bytes: 256 << 10,
     own_bytes: 80 << 10,
     pooled_bytes: 0,
+    parking: None,
 };
 
 #[cfg(test)]
@@ -188,7 +224,10 @@ mod tests {
     fn a_request_within_the_limits_is_not_lowered() {
         let capacity = machine(USUAL, 20_000).capacity(1_024, REQUIREMENTS);
         let shares = MemoryShares::default();
-        assert_eq!(capacity, Capacity { connections: 1_024, limiting: Vec::new(), shares });
+        let (limiting, limiting_writers) = (Vec::new(), Vec::new());
+        let expected =
+            Capacity { connections: 1_024, limiting, shares, writers: 0, limiting_writers };
+        assert_eq!(capacity, expected);
     }
 
     #[test]
@@ -258,7 +297,7 @@ mod tests {
                 message.contains(remedy) && message.contains("a connection may take "),
                 "{message}"
             );
-            assert_eq!(capacity.connections, capacity.limiting[0].connections);
+            assert_eq!(capacity.connections, capacity.limiting[0].allowed);
         }
     }
 

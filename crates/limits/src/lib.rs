@@ -27,8 +27,8 @@ mod memory;
 mod threads;
 
 pub use capacity::{
-    Capacity, DESCRIPTORS, DESCRIPTORS_RESERVED, LimitingFactor, MemoryShares, Requirements,
-    SystemLimits,
+    Capacity, DESCRIPTORS, DESCRIPTORS_RESERVED, LimitingFactor, MemoryShares, Parking,
+    Requirements, SystemLimits,
 };
 pub use memory::{MemoryLimit, MemoryLimits};
 pub use threads::{

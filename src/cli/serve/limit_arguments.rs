@@ -16,8 +16,8 @@ use crate::server::{BACKLOG_DEFAULT, Server, ServerSettings};
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
     /// Maximum number of open connections. A further connection is accepted, closed at once and
-    /// counted as `refused`. Each connection needs a thread, a descriptor and memory. If system
-    /// limits allow fewer, the value is lowered, with a warning. [default: 1024, or what fits]
+    /// counted as `refused`. Each connection needs a descriptor, memory and, without --park, a thread. If
+    /// system limits allow fewer, the value is lowered, with a warning. [default: 1024, or what fits]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_connections: Option<NonZeroUsize>,
 

@@ -49,8 +49,12 @@ pub(super) fn serve(
         documents::attempt(SUMMARY, path)?;
     }
     let style = arguments.chaos.wrap(arguments.styles.build(arguments.style, output));
-    let settings = arguments.settings();
+    let mut settings = arguments.settings();
     let accepted = manager.take_connection(&settings)?;
+    if accepted.is_some() {
+        // A single connection has its own thread.
+        settings.park = None;
+    }
     let (upgrade, Addresses { listen, status }) = if accepted.is_some() {
         (None, arguments.plan_without_listening()?)
     } else {
@@ -96,6 +100,7 @@ pub(super) fn serve(
         tracing::warn!("{lowered}");
     }
     arguments.limits.log_lowered(arguments.style, &server);
+    arguments.parking.log_lowered(&server);
     if echown_limits::is_root() {
         tracing::warn!("{AS_ROOT}");
     }

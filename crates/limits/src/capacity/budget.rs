@@ -16,7 +16,7 @@
 
 use crate::memory::{MemoryLimit, MemoryLimits};
 
-use super::{LimitingFactor, Requirements};
+use super::{LimitingFactor, Parking, Requirements};
 
 /// A control group's limit, by its name in version 2.
 pub const CGROUP_MEMORY: &str = "cgroup memory.max";
@@ -40,6 +40,9 @@ const THREAD_MAPPED_BYTES: u64 = 32 * KIB;
 
 /// Memory of a connection in addition to threads and buffers: the socket, its file, its records.
 const CONNECTION_BYTES: u64 = 8 * KIB;
+
+/// Memory of a parked connection in addition to that: what its thread would have on its stack.
+const PARKED_BYTES: u64 = KIB;
 
 /// Memory reserved for everything else: the custody table of all connections, reports, the log, the
 /// main thread; and for address space, the space that the pool keeps free next to a new thread's
@@ -108,8 +111,33 @@ impl MemoryBudget {
 
     /// Bytes for threads that serve no connection.
     fn other_threads_bytes(&self, requirements: &Requirements) -> u64 {
-        let others = requirements.acceptors.saturating_add(requirements.other_threads);
-        self.thread_bytes(requirements).saturating_mul(others as u64)
+        let Requirements { acceptors, other_threads, parking, own_bytes, .. } = *requirements;
+        let threads = |count: usize, bytes: u64| bytes.saturating_mul(count as u64);
+        let each = self.thread_bytes(requirements);
+        let others = threads(acceptors.saturating_add(other_threads), each);
+        // The buffers belong to the threads that serve.
+        parking.map_or(others, |Parking { workers, writers }| {
+            let further = threads(workers.saturating_add(writers), each + own_bytes);
+            others.saturating_add(threads(acceptors, own_bytes)).saturating_add(further)
+        })
+    }
+
+    /// How many threads with buffers a quarter of what is available is enough for, and the value of the
+    /// limit for `wanted` of them with `requested` connections.
+    pub(super) fn writers(
+        &self,
+        requested: usize,
+        wanted: usize,
+        requirements: &Requirements,
+    ) -> LimitingFactor {
+        let none = requirements.with_writers(0);
+        let each = self.thread_bytes(&none).saturating_add(none.own_bytes).max(1);
+        let quarter = self.available(&none) / 4 / each;
+        LimitingFactor {
+            allowed: usize::try_from(quarter).unwrap_or(usize::MAX),
+            each: 0,
+            ..self.limiting_factor(requested, &requirements.with_writers(wanted))
+        }
     }
 
     fn thread_bytes(&self, requirements: &Requirements) -> u64 {
@@ -118,7 +146,10 @@ impl MemoryBudget {
 
     /// The maximum memory of a connection, except for the buffers of its socket.
     fn bytes_without_sockets(&self, requirements: &Requirements) -> u64 {
-        let Requirements { own_bytes, pooled_bytes, .. } = *requirements;
+        let Requirements { own_bytes, pooled_bytes, parking, .. } = *requirements;
+        if parking.is_some() {
+            return (CONNECTION_BYTES + PARKED_BYTES).saturating_add(pooled_bytes);
+        }
         let threads = self
             .thread_bytes(requirements)
             .saturating_mul(requirements.tasks_per_connection as u64);
@@ -145,7 +176,7 @@ impl MemoryBudget {
     /// How many connections this limit allows.
     pub fn limiting_factor(&self, requested: usize, requirements: &Requirements) -> LimitingFactor {
         let each = self.per_connection(requested, requirements);
-        let connections = self.available(requirements) / each;
+        let allowed = self.available(requirements) / each;
         let share = if self.is_cgroup { self.bytes / RESERVED_SHARE } else { 0 };
         let others = (self.taken - share).saturating_add(self.other_threads_bytes(requirements));
         let sufficient = (requested as u64).saturating_mul(each).saturating_add(others);
@@ -156,7 +187,7 @@ impl MemoryBudget {
         LimitingFactor {
             limit: self.limit,
             value: self.bytes,
-            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+            allowed: usize::try_from(allowed).unwrap_or(usize::MAX),
             sufficient,
             each,
         }
@@ -202,7 +233,7 @@ pub fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::REQUIREMENTS;
+    use super::super::{REQUIREMENTS, SystemLimits};
     use super::*;
 
     const SOCKETS_MAX: u64 = 10 * MIB;
@@ -226,8 +257,8 @@ mod tests {
         let budget = cgroup(64);
         let limiting = budget.limiting_factor(1024, &REQUIREMENTS);
         // 64 less 2 in use, 8 and a 16th reserved, and 41 threads; 264 KiB each.
-        assert_eq!((limiting.connections, limiting.each), (186, 264 * KIB));
-        let shares = shares(&[budget], limiting.connections, &REQUIREMENTS);
+        assert_eq!((limiting.allowed, limiting.each), (186, 264 * KIB));
+        let shares = shares(&[budget], limiting.allowed, &REQUIREMENTS);
         assert_eq!(shares.socket_buffer.unwrap() / KIB, 64);
         assert_eq!(shares.pooled, None);
     }
@@ -235,11 +266,11 @@ mod tests {
     #[test]
     fn a_large_group_has_room_for_all_with_larger_buffers_or_without_a_limit() {
         let budget = cgroup(2048);
-        assert!(budget.limiting_factor(1024, &REQUIREMENTS).connections >= 1024);
+        assert!(budget.limiting_factor(1024, &REQUIREMENTS).allowed >= 1024);
         let held = shares(&[budget], 1024, &REQUIREMENTS).socket_buffer.unwrap();
         assert!((512 * KIB..SOCKETS_MAX / 2).contains(&held), "{held}");
         let budget = cgroup(64 * 1024);
-        assert!(budget.limiting_factor(1024, &REQUIREMENTS).connections >= 1024);
+        assert!(budget.limiting_factor(1024, &REQUIREMENTS).allowed >= 1024);
         assert_eq!(shares(&[budget], 1024, &REQUIREMENTS), MemoryShares::default());
     }
 
@@ -254,7 +285,7 @@ mod tests {
         for requirements in [REQUIREMENTS, broadcast] {
             for mib in [32, 64, 200, 1000, 5000, 100_000] {
                 let budget = cgroup(mib);
-                let connections = budget.limiting_factor(1024, &requirements).connections.min(1024);
+                let connections = budget.limiting_factor(1024, &requirements).allowed.min(1024);
                 let MemoryShares { socket_buffer, pooled } =
                     shares(&[budget], connections, &requirements);
                 let sockets = socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
@@ -276,8 +307,29 @@ mod tests {
         let budget = address_space(200);
         let limiting = budget.limiting_factor(10_000, &REQUIREMENTS);
         assert_eq!(limiting.each, (256 + 32 + 8 + 80) * KIB);
-        assert_eq!(limiting.connections as u64, (182 * MIB - 41 * 288 * KIB) / limiting.each);
-        assert_eq!(shares(&[budget], limiting.connections, &REQUIREMENTS), MemoryShares::default());
+        assert_eq!(limiting.allowed as u64, (182 * MIB - 41 * 288 * KIB) / limiting.each);
+        assert_eq!(shares(&[budget], limiting.allowed, &REQUIREMENTS), MemoryShares::default());
+    }
+
+    #[test]
+    fn parked_connections_take_no_threads_and_writers_have_buffers_within_the_limit() {
+        let parking = Some(Parking { workers: 0, writers: 256 });
+        let requirements = Requirements { parking, ..REQUIREMENTS };
+        for mib in [64, 200, 1000, 5000] {
+            let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
+            let memory = MemoryBudget::each(&limits, SOCKETS_MAX, false);
+            let limits = SystemLimits { memory, ..SystemLimits::default() };
+            let capacity = limits.capacity(100_000, requirements);
+            let sockets = capacity.shares.socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
+            let each = CONNECTION_BYTES + PARKED_BYTES + sockets;
+            let writers = (THREAD_BYTES + requirements.own_bytes) * capacity.writers as u64;
+            let all = each * capacity.connections as u64 + writers;
+            let most = mib * MIB - 2 * MIB - RESERVED_BYTES - mib * MIB / RESERVED_SHARE;
+            assert!(all <= most, "{all} of {most} with {mib} MiB: {capacity:?}");
+            assert!(mib == 64 || capacity.writers == 256, "{capacity:?}");
+            let without = limits.capacity(100_000, REQUIREMENTS).connections;
+            assert!(mib == 64 || capacity.connections > without, "{without}: {capacity:?}");
+        }
     }
 
     #[test]
@@ -293,7 +345,7 @@ mod tests {
                 };
                 let raised = MemoryBudget::each(&raised, SOCKETS_MAX, false)[0];
                 assert!(
-                    raised.limiting_factor(requested, &REQUIREMENTS).connections >= requested,
+                    raised.limiting_factor(requested, &REQUIREMENTS).allowed >= requested,
                     "{requested}: {raised:?}"
                 );
             }

@@ -1,0 +1,129 @@
+//! The options of parking: connections that wait without a thread.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+
+use crate::cli::style::StyleName;
+use crate::cli::units::at_least_one;
+use crate::report::Plural;
+use crate::server::{PARK_WRITERS_DEFAULT, Server, ServerSettings};
+
+/// Options of parking.
+#[derive(Args)]
+#[command(next_help_heading = "Parking")]
+pub(super) struct ParkingArguments {
+    /// Park connections that wait for their client: one `epoll` watches them, and the thread of the
+    /// acceptor serves those with input, a read and its echo at a time. A connection that waits then has
+    /// a descriptor, and neither a thread nor memory for buffers. Choose it for thousands of clients
+    /// that are mostly idle, with --max-connections, or for many clients with small messages. Without
+    /// it each connection has its own thread, which is as fast for few clients, for short connections
+    /// and for bulk data, delays no client because of another, and serves all styles. Only for
+    /// `--style echo`. A connection from `Accept=yes` has its own thread in any case.
+    #[arg(long)]
+    park: bool,
+
+    /// With --park, threads per acceptor that serve connections. More than one helps only if the
+    /// clients leave cores free; so it is at most one less than the cores. [default: 1]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    park_workers: Option<NonZeroUsize>,
+
+    /// With --park, maximum number of threads for clients that do not read: a write that would block
+    /// continues on such a thread, so that it delays no other client. Without a free one, the
+    /// connection whose write has waited longest is closed and counted as `displaced`. If system limits
+    /// allow fewer, the value is lowered, with a warning. [default: 256]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    park_writers: Option<NonZeroUsize>,
+}
+
+/// A number of workers that the cores of this machine can run at a time.
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    workers_on(cores, at_least_one(text)?)
+}
+
+fn workers_on(cores: NonZeroUsize, wanted: NonZeroUsize) -> Result<NonZeroUsize, String> {
+    let most = (cores.get() - 1).max(1);
+    if wanted.get() <= most {
+        return Ok(wanted);
+    }
+    let cores = Plural(cores.get() as u64, "core");
+    Err(format!(
+        "at most {most} with {cores}, one of which is left to the rest: more workers than free cores \
+         only preempt each other"
+    ))
+}
+
+impl ParkingArguments {
+    /// Checks that the style parks connections, and that no option is without effect.
+    ///
+    /// # Errors
+    /// The message for the user.
+    pub(super) fn check(&self, style: StyleName) -> Result<(), String> {
+        if self.park {
+            return match style {
+                StyleName::Echo => Ok(()),
+                StyleName::Staged | StyleName::Broadcast | StyleName::Callback => Err(format!(
+                    "--park is for --style echo, not --style {style}: its connections wait in the middle \
+                     of an exchange, with their state on the stack of their thread"
+                )),
+            };
+        }
+        let given = [
+            ("--park-workers", self.park_workers.is_some()),
+            ("--park-writers", self.park_writers.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(format!("{option} needs --park")),
+            None => Ok(()),
+        }
+    }
+
+    /// The settings that these options determine; the others are those of `others`.
+    pub(super) fn settings(&self, others: ServerSettings) -> ServerSettings {
+        ServerSettings {
+            park: self.park.then(|| self.park_workers.unwrap_or(NonZeroUsize::MIN)),
+            park_writers: self.writers(),
+            ..others
+        }
+    }
+
+    fn writers(&self) -> NonZeroUsize {
+        self.park_writers.unwrap_or(PARK_WRITERS_DEFAULT)
+    }
+
+    /// Logs that there can be fewer threads for writes than requested, and how to change that.
+    pub(super) fn log_lowered(&self, server: &Server) {
+        let Some((fit, why)) = server.lowered_writers() else { return };
+        let requested = self.writers();
+        if self.park_writers.is_some() {
+            tracing::warn!("--park-writers {requested} is lowered to {fit}: {why}");
+        } else {
+            let fits = Plural(fit as u64, "thread");
+            tracing::info!(
+                "--park has {fits} for writes, fewer than the default of {requested}: {why}"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_is_left_to_the_rest_and_one_worker_is_always_allowed() {
+        let count = |number| NonZeroUsize::new(number).unwrap();
+        for (cores, wanted, is_allowed) in
+            [(1, 1, true), (1, 2, false), (2, 1, true), (2, 2, false), (8, 7, true), (8, 8, false)]
+        {
+            let result = workers_on(count(cores), count(wanted));
+            assert_eq!(result.is_ok(), is_allowed, "{wanted} on {cores}: {result:?}");
+        }
+        assert_eq!(
+            workers_on(count(2), count(2)).unwrap_err(),
+            "at most 1 with 2 cores, one of which is left to the rest: more workers than free cores \
+             only preempt each other"
+        );
+    }
+}
