@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 
 use divan::{Bencher, black_box};
 use echown::net::Stream;
-use echown::ownership::{Level, Registry};
+use echown::ownership::{Level, Lot, Registry};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 fn main() {
@@ -101,6 +101,43 @@ mod value {
     fn a_task_alone(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
         bencher.bench_local(|| registry.run_inline("child", [], || black_box(0u64)));
+    }
+}
+
+#[divan::bench_group(sample_size = 200)]
+mod park_unpark {
+    //! A connection that waits for input, and the worker that serves it.
+
+    use super::*;
+
+    /// The task of the lot is the worker.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn in_its_own_lot(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        let _entered = registry.enter();
+        let lot = Lot::new();
+        let value = registry.own(0u64).expect("a running task can own");
+        bencher.bench_local(|| {
+            let is_parked = value.park(&lot).expect("the owner can park");
+            (is_parked, value.unpark(&lot).expect("a running task can unpark"))
+        });
+    }
+
+    /// The worker is another task than the lot's.
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
+    fn in_the_parents_lot(bencher: Bencher<'_, '_>, level: &Level) {
+        let registry = at(*level);
+        let _entered = registry.enter();
+        let lot = Lot::new();
+        let value = registry.own(0u64).expect("a running task can own");
+        let child = registry.run_inline("child", [value.resource()], || {
+            bencher.bench_local(|| {
+                let is_parked = value.park(&lot).expect("the owner can park");
+                (is_parked, value.unpark(&lot).expect("a running task can unpark"))
+            });
+            value.release()
+        });
+        assert!(child.is_ok_and(|released| released.is_ok()), "the child got it and released it");
     }
 }
 
