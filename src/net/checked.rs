@@ -96,6 +96,7 @@ kinds! {
     File(Owned<OwnedFd>), is_socket: false, Readable Writable;
     PipeReader(Owned<OwnedFd>), is_socket: false, Readable;
     PipeWriter(Owned<OwnedFd>), is_socket: false, Writable;
+    Poller(Owned<OwnedFd>), is_socket: false,;
     UdpSocket(Owned<OwnedFd>), is_socket: true,;
     Stream(Owned<OwnedFd>), is_socket: true, Readable Writable StreamReader StreamWriter;
     ReadHalf(Half<OwnedFd>), is_socket: true, Readable StreamReader;

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use echown_fd::kind;
+#[cfg(target_os = "linux")]
+use rustix::event::epoll::Event;
 use rustix::event::{PollFd, Timespec};
 use rustix::io::{Errno, Result};
 use rustix::net::{
@@ -219,6 +221,18 @@ impl<'a> Syscalls<'a> {
     ) -> Result<usize> {
         self.before(None, Waits::Yes)?;
         rustix::event::poll(polled, timeout)
+    }
+
+    /// `epoll_wait(2)`.
+    #[cfg(target_os = "linux")]
+    pub(super) fn epoll_wait<B: rustix::buffer::Buffer<Event>>(
+        self,
+        fd: BorrowedFd<'_>,
+        events: B,
+        timeout: Option<&Timespec>,
+    ) -> Result<B::Output> {
+        self.before(None, Waits::Yes)?;
+        rustix::event::epoll::wait(fd, events, timeout)
     }
 
     /// Makes a call that moves a part of the first buffer, if a fault shortens it to less than that.
