@@ -13,12 +13,15 @@ mod handler;
 mod plain;
 #[cfg_attr(not(feature = "serve"), allow(dead_code))]
 mod staged;
+mod turns;
 
 pub(crate) use chaos::ChaosTarget;
 pub use end::EndReason;
+pub(crate) use exchange::send_back;
 pub(crate) use handler::SharedHandler;
 pub use handler::{Handler, ServerContext};
 pub use plain::Plain;
+pub use turns::{Begin, ServeInTask, Turn, Turns};
 #[cfg(feature = "serve")]
 pub(crate) use {
     broadcast::Broadcast,

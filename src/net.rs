@@ -53,6 +53,8 @@ mod line_buffer;
 mod listener;
 mod nonblocking;
 mod pipe;
+#[cfg(target_os = "linux")]
+mod poller;
 mod socket;
 mod stop_quota;
 mod stream;
@@ -73,6 +75,8 @@ pub(crate) use line_buffer::{LineBuffer, LineStatus, Readiness};
 pub(crate) use listener::listening_address;
 pub use listener::{BACKLOG_DEFAULT, Listener, ListenerOptions};
 pub use pipe::{PipeReader, PipeWriter, pipe};
+#[cfg(target_os = "linux")]
+pub(crate) use poller::{Events, Poller, Trigger};
 #[cfg(target_os = "linux")]
 #[cfg_attr(not(feature = "serve"), allow(unused_imports))]
 pub(crate) use stream::Peer;

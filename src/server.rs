@@ -10,6 +10,8 @@
 //! owns the write end of one pipe per acceptor and closes it, which wakes acceptors that wait. An acceptor
 //! serves what is queued, closes its listener, and lets its connections finish (see `drain`). Main waits
 //! on one channel of events: commands (from a signal or a test) and the ends of acceptors.
+//!
+//! With [`park`](ServerSettings::park) a connection is no task but a row of its acceptor's lot (see `parking`).
 
 mod accept;
 mod bind;
@@ -23,6 +25,8 @@ mod latency;
 mod limiter;
 #[cfg(feature = "serve")]
 mod metrics;
+#[cfg(target_os = "linux")]
+mod parking;
 #[cfg(feature = "serve")]
 mod probe;
 mod refusals;
@@ -339,6 +343,12 @@ impl Server {
         let mut stops = Vec::new();
         let mut failed = None;
         let gate: Arc<OnceLock<()>> = Arc::default();
+        let acceptor_count =
+            self.bound.iter().map(|address| address.acceptors.len()).sum::<usize>();
+        let mut settings = self.settings.clone();
+        // Each acceptor has its share.
+        let writers = settings.park_writers.get().div_ceil(acceptor_count.max(1));
+        settings.park_writers = NonZeroUsize::new(writers).unwrap_or(NonZeroUsize::MIN);
         'start: for address in self.bound {
             paths.extend(address.path);
             for (stop, resources) in address.acceptors {
@@ -347,12 +357,12 @@ impl Server {
                     pool: self.pool.clone(),
                     limiter: Arc::clone(&limiter),
                     handler: Arc::clone(&self.handler),
-                    settings: self.settings.clone(),
+                    settings: settings.clone(),
                     control: self.control.clone(),
                     gate: Arc::clone(&gate),
                 };
                 let name = format!("accept {}", address.name);
-                let spawned = self.pool.spawn_named_with(&name, acceptor, accept::Acceptor::run);
+                let spawned = self.pool.spawn_named_with(&name, acceptor, accept_and_serve);
                 match spawned.map(|promise| acceptors.adopt(promise)) {
                     Ok(adopted) => {
                         debug_assert!(adopted.is_ok(), "the parent adopts its own child");
@@ -431,6 +441,15 @@ impl Server {
             )),
         }
     }
+}
+
+/// The task of an acceptor.
+fn accept_and_serve(acceptor: accept::Acceptor) {
+    #[cfg(target_os = "linux")]
+    if let Some(workers) = acceptor.settings.park {
+        return parking::run(acceptor, workers);
+    }
+    acceptor.run();
 }
 
 /// The main thread's event loop while the server runs.

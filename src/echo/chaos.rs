@@ -30,7 +30,7 @@ mod fault_actions;
 use std::io;
 use std::sync::Arc;
 
-use super::{Handler, ServerContext, Signal, exchange};
+use super::{Begin, Handler, ServerContext, Signal, Turn, Turns, exchange};
 use crate::faults::{Fault, FaultInjector};
 use crate::net::{AdaptiveSpin, Address, Stream};
 
@@ -65,16 +65,17 @@ pub(crate) trait ChaosTarget: Handler {
 }
 
 /// Injects the connection faults of a [`FaultInjector`] into connections that a handler serves.
+#[derive(Clone)]
 pub(crate) struct Chaos {
     inner: Arc<dyn ChaosTarget>,
-    injector: FaultInjector,
+    injector: Arc<FaultInjector>,
 }
 
 impl Chaos {
     /// Wraps `inner`.
     #[must_use]
     pub(crate) fn new(inner: Arc<dyn ChaosTarget>, injector: FaultInjector) -> Chaos {
-        Chaos { inner, injector }
+        Chaos { inner, injector: Arc::new(injector) }
     }
 }
 
@@ -100,25 +101,14 @@ impl Handler for Chaos {
     }
 
     fn serve(&self, stream: Stream) -> io::Result<()> {
-        let Some(fault) = self.injector.draw_connection() else {
-            return self.inner.serve(stream);
-        };
-        if !self.inner.echo_first(&stream)? {
-            return self.inner.serve(stream);
+        match self.injector.draw_connection() {
+            Some(fault) => self.serve_with(fault, stream),
+            None => self.inner.serve(stream),
         }
-        let count = || self.injector.count(fault);
-        let stream = match fault {
-            Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
-                Ok(result) => return result,
-                // It has no cycle of its own: create one.
-                Err(stream) => stream,
-            },
-            _ => stream,
-        };
-        match fault_actions::inject(fault, stream, &count)? {
-            Some(usable) => self.inner.serve(usable),
-            None => Ok(()),
-        }
+    }
+
+    fn turns(&self) -> Option<&dyn Turns> {
+        self.inner.turns().map(|_| self as &dyn Turns)
     }
 
     /// Without faults: those are for clients.
@@ -144,5 +134,47 @@ impl Handler for Chaos {
 
     fn injector(&self) -> Option<&FaultInjector> {
         Some(&self.injector)
+    }
+}
+
+/// A connection that gets a fault has a task of its own, for the fault to happen in.
+impl Turns for Chaos {
+    fn begin(&self) -> Begin {
+        match self.injector.draw_connection() {
+            Some(fault) => {
+                let chaos = self.clone();
+                Begin::InTask(Box::new(move |stream| chaos.serve_with(fault, stream)))
+            }
+            None => Begin::InTurns,
+        }
+    }
+
+    fn turn(&self, stream: &Stream, buffer: &mut [u8]) -> io::Result<Turn> {
+        match self.inner.turns() {
+            Some(turns) => turns.turn(stream, buffer),
+            None => unreachable!("asked for turns of a handler that has none"),
+        }
+    }
+}
+
+impl Chaos {
+    /// Serves a connection and injects this fault after its first echo.
+    fn serve_with(&self, fault: Fault, stream: Stream) -> io::Result<()> {
+        if !self.inner.echo_first(&stream)? {
+            return self.inner.serve(stream);
+        }
+        let count = || self.injector.count(fault);
+        let stream = match fault {
+            Fault::Cycle => match self.inner.serve_leaking_cycle(stream, &count) {
+                Ok(result) => return result,
+                // It has no cycle of its own: create one.
+                Err(stream) => stream,
+            },
+            _ => stream,
+        };
+        match fault_actions::inject(fault, stream, &count)? {
+            Some(usable) => self.inner.serve(usable),
+            None => Ok(()),
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn receive(
 
 /// Writes all of it. An error of the system resets the connection.
 #[inline]
-pub(super) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let failed = |error| timed_out(reset_by(stream, error), EndReason::WriteTimeout);
     stream.write_all(bytes).map_err(failed)
 }
@@ -69,7 +69,7 @@ fn no_memory(bytes: usize) -> io::Error {
 
 /// Makes the close reset the connection, because it ends with this error before everything is sent: an
 /// ordinary end would mean that nothing is missing.
-pub(super) fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
+pub(crate) fn reset_by(stream: &Stream, error: io::Error) -> io::Error {
     // A registry error concerns the task and not the connection; a closed connection needs no reset.
     if Error::in_io(&error).is_none() {
         let _ = stream.reset_on_close();

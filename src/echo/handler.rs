@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::turns::Turns;
 use crate::faults::FaultInjector;
 use crate::net::{Address, Stream};
 use crate::ownership::Registry;
@@ -93,6 +94,12 @@ pub trait Handler: Send + Sync {
     /// a line.
     fn probe_message(&self) -> Vec<u8> {
         b"echown watchdog\n".to_vec()
+    }
+
+    /// The handler's way to serve connections in turns, so that those that wait can be parked. Default:
+    /// none, because what a connection needs between two reads is on the stack of its thread.
+    fn turns(&self) -> Option<&dyn Turns> {
+        None
     }
 
     /// Called when a connection is rejected because a limit is reached.

@@ -10,8 +10,8 @@ mod buffer;
 use std::io;
 use std::time::Duration;
 
-use super::exchange::{receive, send_back, timed_out};
-use super::{ChaosTarget, EndReason, Handler};
+use super::exchange::{receive, reset_by, send_back, timed_out};
+use super::{ChaosTarget, EndReason, Handler, Turn, Turns};
 use crate::net::{AdaptiveSpin, Stream};
 use buffer::AdaptiveBuffer;
 
@@ -44,6 +44,31 @@ impl Handler for Plain {
             buffer.grow_if_filled(received, &stream)?;
         }
         stream.finish(FINAL_SEND_TIMEOUT)
+    }
+
+    fn turns(&self) -> Option<&dyn Turns> {
+        Some(self)
+    }
+}
+
+impl Turns for Plain {
+    fn turn(&self, stream: &Stream, buffer: &mut [u8]) -> io::Result<Turn> {
+        let received = match stream.try_read(buffer) {
+            Ok(0) => return Ok(Turn::Finished),
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Drained),
+            Err(error) => return Err(reset_by(stream, error)),
+        };
+        let sent = match stream.try_write(&buffer[..received]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(reset_by(stream, error)),
+        };
+        Ok(match () {
+            () if sent < received => Turn::Blocked { from: sent, to: received },
+            () if received == buffer.len() => Turn::More,
+            () => Turn::Drained,
+        })
     }
 }
 

@@ -102,10 +102,7 @@ impl Poller {
         let data = EventData::new_u64(key);
         target.check()?;
         let target = target.0.handle();
-        let added = self
-            .handle()
-            .call(|poller| Ok(target.call(|fd| epoll::add(poller, fd, data, flags))))?;
-        added
+        self.handle().call(|poller| Ok(target.call(|fd| epoll::add(poller, fd, data, flags))))?
     }
 
     /// Ends the reports about `target`, which the current task owns. An event that was already returned by

@@ -15,7 +15,7 @@ use super::end_counts::{EndCounter, count};
 use super::limiter::{ConnectionLimiter, Permit};
 use super::refusals::Limit;
 use super::{ControlHandle, ServerSettings, after, client_of, drain};
-use crate::echo::{EndReason, Handler, SharedHandler};
+use crate::echo::{EndReason, SharedHandler};
 use crate::net::{AcceptBackoff, AdaptiveSpin, Address, Stream, is_exhaustion};
 use crate::ownership::{Error, ErrorKind, Give, Resource, TaskError, TaskLabel};
 use crate::pool::{Orphans, Pool};
@@ -39,10 +39,7 @@ pub(super) struct Acceptor {
 
 impl Give for Acceptor {
     fn list(&self, resources: &mut Vec<Resource>) {
-        let AcceptorResources { listener, stop, reserve, .. } = &self.resources;
-        listener.list(resources);
-        stop.list(resources);
-        reserve.list(resources);
+        self.resources.list(resources);
     }
 }
 
@@ -105,7 +102,7 @@ impl Acceptor {
 
     /// Whether to accept no more, even if connections are queued: at the deadline of a drain, and when
     /// the queue is another process's.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         match self.deadline() {
             Some(deadline) => {
                 self.resources.listener.is_handed_over() || Instant::now() >= deadline
@@ -115,7 +112,7 @@ impl Acceptor {
     }
 
     /// Gives a socket that another server had the options of this one.
-    fn take_over_options(&mut self) {
+    pub(super) fn take_over_options(&mut self) {
         let AcceptorResources { listener, later, .. } = &mut self.resources;
         if let Some(later) = later
             && let Err(error) = later.apply_to(listener)
@@ -126,7 +123,7 @@ impl Acceptor {
     }
 
     /// The deadline of the drain, if it has started.
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         Some(after(self.control.first()?, self.settings.drain_timeout))
     }
 
@@ -143,7 +140,7 @@ impl Acceptor {
     }
 
     /// Accepts the next connection into the reserve descriptor and closes it.
-    fn refuse_one(&mut self) {
+    pub(super) fn refuse_one(&mut self) {
         let AcceptorResources { listener, stop, reserve, .. } = &mut self.resources;
         // Does not block, because another acceptor may have taken the connection.
         let refused =
@@ -164,19 +161,39 @@ impl Acceptor {
         peer: &Address,
         refusal_log: &RateLimited,
     ) -> Result<(), String> {
-        let permit = match self.limiter.acquire(client_of(peer)) {
-            Ok(permit) => permit,
+        let Some(permit) = self.permit(peer, refusal_log) else { return Ok(()) };
+        let handler = Arc::clone(&self.handler);
+        let job = connection(permit, move |stream| handler.serve(stream), &self.settings);
+        self.spawn(connections, stream, peer, job)
+    }
+
+    /// A permit for a connection, if no limit is reached. Otherwise the caller closes it.
+    pub(super) fn permit(&self, peer: &Address, refusal_log: &RateLimited) -> Option<Permit> {
+        match self.limiter.acquire(client_of(peer)) {
+            Ok(permit) => Some(permit),
             Err(reached) => {
                 self.handler.connection_refused(peer);
                 refusal_log.warn(format_args!("{peer} was refused: {reached}"));
                 self.limiter.counters.count_refusal(reached.limit());
-                return Ok(());
+                None
             }
-        };
+        }
+    }
+
+    /// Starts the task of a connection.
+    ///
+    /// # Errors
+    /// No thread could be started: the limit that was reached.
+    pub(super) fn spawn(
+        &self,
+        connections: &Orphans<ConnectionResult>,
+        stream: Stream,
+        peer: &Address,
+        job: impl FnOnce(Stream) -> ConnectionResult + Send + 'static,
+    ) -> Result<(), String> {
         let mut name = String::with_capacity(NAME_BYTES);
         // Writing to a string does not fail.
         let _ = write!(name, "{} {peer}", self.handler.name());
-        let job = connection(permit, Arc::clone(&self.handler), &self.settings);
         match self.pool.spawn_named_with(&name, stream, job) {
             Ok(promise) => {
                 count(&self.limiter.counters.connections, 1);
@@ -198,7 +215,7 @@ impl Acceptor {
 /// The job of one connection's task.
 pub(super) fn connection(
     permit: Permit,
-    handler: Arc<dyn Handler>,
+    serve: impl FnOnce(Stream) -> io::Result<()> + Send + 'static,
     settings: &ServerSettings,
 ) -> impl FnOnce(Stream) -> ConnectionResult + Send + 'static {
     let idle = settings.idle_timeout;
@@ -210,7 +227,7 @@ pub(super) fn connection(
             stream.set_read_timeout(idle)?;
         }
         let registry = counted.resource.registry().clone();
-        let result = handler.serve(stream);
+        let result = serve(stream);
         drop(counted);
         let is_drained = || registry.is_draining();
         result.map(|()| if is_drained() { EndReason::Drained } else { EndReason::Finished })

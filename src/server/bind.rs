@@ -4,9 +4,12 @@ use std::io;
 
 use super::ServerSettings;
 use super::error::ServerError;
+#[cfg(target_os = "linux")]
+use super::parking::WaitResources;
 use super::reserve::ReserveFd;
 use crate::bind::{self, Bound, Listening, Planned, Purpose, SocketFile};
 use crate::net::{self, Address, Endpoint, Listener, ListenerOptions, PipeReader, PipeWriter};
+use crate::ownership::{Give, Resource};
 
 /// A bound address and the resources of its acceptors.
 pub(super) struct BoundAddress {
@@ -62,6 +65,19 @@ pub(super) struct AcceptorResources {
     pub(super) stop: PipeReader,
     pub(super) reserve: ReserveFd,
     pub(super) later: Option<LaterOptions>,
+    /// With parking: what it waits with for its connections.
+    #[cfg(target_os = "linux")]
+    pub(super) wait: Option<WaitResources>,
+}
+
+impl Give for AcceptorResources {
+    fn list(&self, resources: &mut Vec<Resource>) {
+        self.listener.list(resources);
+        self.stop.list(resources);
+        self.reserve.list(resources);
+        #[cfg(target_os = "linux")]
+        self.wait.list(resources);
+    }
 }
 
 /// The options of a listener that another server still accepts from. Both have one socket, so they would
@@ -127,7 +143,17 @@ fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress>
         let (stop, order) = net::pipe()?;
         let reserve = ReserveFd::new(&stop)?;
         let later = later.clone().map(|options| LaterOptions { options, buffer_bytes: None });
-        acceptors.push((order, AcceptorResources { listener, stop, reserve, later }));
+        #[cfg(target_os = "linux")]
+        let wait = settings.park.map(|_| WaitResources::new()).transpose()?;
+        let resources = AcceptorResources {
+            listener,
+            stop,
+            reserve,
+            later,
+            #[cfg(target_os = "linux")]
+            wait,
+        };
+        acceptors.push((order, resources));
     }
     Ok(BoundAddress { name, address, endpoint, acceptors, path })
 }

@@ -64,6 +64,10 @@ fn parking(acceptors: usize, settings: &ServerSettings) -> Option<Parking> {
     Some(Parking { workers, writers: settings.park_writers.get() })
 }
 
+/// How many cancelled writers may not have ended yet when their successors start: all that one round of a
+/// worker can replace.
+const WRITERS_ENDING: usize = 64;
+
 /// The most tasks that the server has at a time.
 pub(super) fn tasks(
     capacity: &Capacity,
@@ -72,9 +76,17 @@ pub(super) fn tasks(
     reserved: Reserved,
 ) -> usize {
     let each = handler.tasks_per_connection();
+    let connections = capacity.connections.saturating_mul(each);
     let serving = match requirements.parking {
-        Some(Parking { workers, .. }) => workers.saturating_add(capacity.writers),
-        None => capacity.connections.saturating_mul(each),
+        // Injected faults happen in tasks of their own.
+        Some(Parking { workers, .. }) if handler.injector().is_some() => {
+            workers.saturating_add(connections)
+        }
+        Some(Parking { workers, .. }) => {
+            let ending = capacity.writers.min(WRITERS_ENDING);
+            workers.saturating_add(capacity.writers).saturating_add(ending)
+        }
+        None => connections,
     };
     let others = requirements.acceptors.max(1).saturating_add(reserved.probes.saturating_mul(each));
     serving.saturating_add(others)

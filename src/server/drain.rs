@@ -29,7 +29,7 @@ use crate::report::Plural;
 pub(super) const FINISH_TIME: Duration = Duration::from_secs(1);
 
 /// How long a hand-over's drain waits before it checks for a command.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 
 /// Closes the listener, which another process has, too, and lets the connections go on, until the deadline
 /// or until a command.

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::echo::EndReason;
-use crate::ownership::TaskLabel;
 use crate::rate_limited_log::RateLimited;
 
 const REASONS: usize = EndReason::ALL.len();
@@ -29,7 +28,7 @@ impl EndCounter {
     pub(super) fn count_and_log(
         &self,
         reason: EndReason,
-        task: &TaskLabel,
+        task: &dyn fmt::Display,
         error: Option<&dyn fmt::Display>,
     ) {
         self.count(reason);

@@ -66,7 +66,7 @@ impl Single {
         }
         let started = limiter.acquire(None).map_err(|reached| reached.to_string());
         let started = started.and_then(|permit| {
-            let job = connection(permit, handler, &settings);
+            let job = connection(permit, move |stream| handler.serve(stream), &settings);
             pool.spawn_named_with(&name, stream, job).map_err(|error| error.to_string())
         });
         match started {

@@ -14,7 +14,7 @@ use addresses::{
     a_unix_socket_serves_and_its_file_is_removed_on_exit,
     each_of_several_acceptors_accepts_clients, ipv6_clients_are_served,
 };
-use dialect::{BROADCAST, CALLBACK, PLAIN, STAGED};
+use dialect::{BROADCAST, CALLBACK, PARKED, PLAIN, STAGED};
 pub use exhaustion::as_unprivileged_user;
 use exhaustion::{
     a_flood_over_the_backlog_leaves_the_server_working,
@@ -56,13 +56,15 @@ macro_rules! suite {
     };
 }
 
-/// All scenarios, for a style in which a client receives only its own echo.
+/// All scenarios, for a style in which a client receives only its own echo. The last argument are those that
+/// not every one has.
 macro_rules! whole_suite {
-    ($module:ident, $dialect:expr) => {
+    ($module:ident, $dialect:expr, [$($more:ident)?]) => {
         suite!(
             $module,
             $dialect,
             [
+                $($more,)?
                 resets_at_every_stage_leave_no_resources,
                 a_half_closed_client_gets_everything_and_then_end_of_stream,
                 requests_sent_byte_by_byte_are_served,
@@ -72,7 +74,6 @@ macro_rules! whole_suite {
                 a_flood_over_the_backlog_leaves_the_server_working,
                 one_address_cannot_use_all_places,
                 a_server_out_of_descriptors_pauses_logs_it_once_and_recovers,
-                a_server_out_of_threads_rejects_clients_and_recovers,
                 exchanges_of_a_mebibyte_in_progress_at_sigterm_are_completed,
                 idle_connections_are_closed_long_before_the_drain_timeout,
                 sigquit_prints_the_table_aborts_connections_and_exits_with_0,
@@ -87,9 +88,11 @@ macro_rules! whole_suite {
     };
 }
 
-whole_suite!(plain, super::PLAIN);
-whole_suite!(staged, super::STAGED);
-whole_suite!(callback, super::CALLBACK);
+whole_suite!(plain, super::PLAIN, [a_server_out_of_threads_rejects_clients_and_recovers]);
+// Clients that wait need no threads: `parking.rs` has those that do.
+whole_suite!(parked, super::PARKED, []);
+whole_suite!(staged, super::STAGED, [a_server_out_of_threads_rejects_clients_and_recovers]);
+whole_suite!(callback, super::CALLBACK, [a_server_out_of_threads_rejects_clients_and_recovers]);
 
 // Frames in flight at the start of a drain concern all clients: `broadcast.rs` has that scenario.
 suite!(

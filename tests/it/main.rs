@@ -36,6 +36,7 @@ mod messages;
 mod metrics;
 mod nothing_leaks;
 mod pages;
+mod parking;
 mod parking_options;
 mod picture;
 mod plain_echo;

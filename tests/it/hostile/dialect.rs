@@ -47,6 +47,9 @@ pub const PLAIN: Dialect = Dialect {
     request_bytes_max: 0,
 };
 
+/// The plain echo with connections that are parked while they wait.
+pub const PARKED: Dialect = Dialect { name: "parked", arguments: &["--park"], ..PLAIN };
+
 /// Lines, passed through machines. A longer request is several lines.
 pub const STAGED: Dialect = Dialect {
     name: "staged",

@@ -1,0 +1,134 @@
+//! `Connection`: what the lot knows of one connection, shared by all workers.
+
+use std::fmt;
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use slotmap::DefaultKey;
+
+use super::super::limiter::Permit;
+use crate::net::{Address, Stream};
+
+/// A connection. Whichever task owns the stream may use it; the rest belongs to all.
+pub(super) struct Connection {
+    pub(super) key: DefaultKey,
+    pub(super) stream: Stream,
+    peer: Address,
+    style: &'static str,
+    permit: Permit,
+    /// The peer has finished; see [`is_at_end`](Connection::is_at_end).
+    is_at_end: AtomicBool,
+    is_started: AtomicBool,
+    is_draining: AtomicBool,
+    /// Of the last turn, in milliseconds of the lot's clock.
+    last_turn: AtomicU64,
+    /// When its writer began to wait for the client, in milliseconds of the lot's clock plus one; 0: it does
+    /// not wait.
+    blocked_since: AtomicU64,
+    is_displaced: AtomicBool,
+}
+
+impl Connection {
+    pub(super) fn new(
+        key: DefaultKey,
+        stream: Stream,
+        peer: Address,
+        style: &'static str,
+        permit: Permit,
+    ) -> Connection {
+        Connection {
+            key,
+            stream,
+            peer,
+            style,
+            permit,
+            is_at_end: AtomicBool::new(false),
+            is_started: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            last_turn: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            is_displaced: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the peer is known to have finished, so that the end of the stream follows what was sent,
+    /// without another event.
+    pub(super) fn is_at_end(&self) -> bool {
+        // ord: Acquire; partner: the Release in `set_at_end`. The worker that has the connection learns of the
+        // event from the mark in the slot; this orders nothing else.
+        self.is_at_end.load(Ordering::Acquire)
+    }
+
+    /// Called before the event claims or marks the connection.
+    pub(super) fn set_at_end(&self) {
+        // ord: Release, as above.
+        self.is_at_end.store(true, Ordering::Release);
+    }
+
+    /// Counts the time to the first turn. Called by the owner.
+    pub(super) fn count_start(&self) {
+        // ord: Relaxed; only the owner reads and writes it, and the slot orders owners.
+        if !self.is_started.load(Ordering::Relaxed) {
+            self.is_started.store(true, Ordering::Relaxed);
+            self.permit.count_start(self.stream.resource().age_nanos());
+        }
+    }
+
+    /// Shuts down the reading, once, for a drain. Called by the owner.
+    pub(super) fn drain(&self) -> io::Result<()> {
+        // ord: Relaxed; as in `count_start`.
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.set_at_end();
+        self.stream.shutdown(Shutdown::Read)
+    }
+
+    /// The time of the last turn.
+    pub(super) fn last_turn(&self) -> u64 {
+        // ord: Relaxed; a time, for the idle timeout only.
+        self.last_turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_last_turn(&self, millis: u64) {
+        // ord: Relaxed; as above.
+        self.last_turn.store(millis, Ordering::Relaxed);
+    }
+
+    /// When its writer began to wait, if it waits.
+    pub(super) fn blocked_since(&self) -> Option<u64> {
+        // ord: Relaxed; it only chooses among writers.
+        self.blocked_since.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(super) fn set_blocked(&self, since: Option<u64>) {
+        // ord: Relaxed; as above.
+        self.blocked_since.store(since.map_or(0, |at| at + 1), Ordering::Relaxed);
+    }
+
+    /// Whether its writer was cancelled to make room for another.
+    pub(super) fn is_displaced(&self) -> bool {
+        // ord: Relaxed; the cancellation that follows is by locks, and its outcome comes after it.
+        self.is_displaced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_displaced(&self) {
+        // ord: Relaxed; as above.
+        self.is_displaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds its bytes to the server's counters, at its end.
+    pub(super) fn count_bytes(&self) {
+        let (received, sent) = self.stream.traffic();
+        self.permit.count_bytes(received, sent);
+    }
+}
+
+/// As the task of a connection is called, with the connection's number.
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.style, self.peer)
+    }
+}
