@@ -25,6 +25,15 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(3);
 /// A load with this many connections is run only if it is named.
 const MANY: usize = 10_000;
 
+/// The servers of this program by name, with their options.
+const OWN: [(&str, &str); 5] = [
+    ("echown", "--ownership on"),
+    ("echown-off", "--ownership off"),
+    ("echown-full", "--ownership full"),
+    ("echown-park", "--ownership on --park"),
+    ("echown-park-off", "--ownership off --park"),
+];
+
 /// The default warm-up.
 const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
 
@@ -37,9 +46,9 @@ const WARMUP_DEFAULT: Duration = Duration::from_millis(500);
 /// requested, the comparison ends.
 ///
 /// A server is NAME=COMMAND, where `{port}` stands for its port, or one word: `echown` (also `echown-off`
-/// and `echown-full`, which set the level of the checker), or a small server of this project for
-/// comparison, such as `threads`, `threadpool`, `tokio`, `mio` or `c`. These are built with
-/// `cargo build --release -p echown-peers`.
+/// and `echown-full`, which set the level of the checker), `echown-park` (also `echown-park-off`), which is
+/// the same with `--park`, or a small server of this project for comparison, such as `threads`,
+/// `threadpool`, `tokio`, `mio` or `c`. These are built with `cargo build --release -p echown-peers`.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(super) struct CompareArguments {
@@ -136,15 +145,14 @@ fn server(text: &str, style: StyleName, plan: &LoadPlan) -> Result<ServerCommand
         });
     }
     let program = super::this_program()?;
-    let most = connections_max(plan);
-    let options = |level: &str| {
-        format!("--max-connections {most} --ownership {level}{}", limits(style, plan))
-    };
-    match text {
-        "echown" => return Ok(own(&program, text, &options("on"))?),
-        "echown-off" => return Ok(own(&program, text, &options("off"))?),
-        "echown-full" => return Ok(own(&program, text, &options("full"))?),
-        _ => {}
+    if let Some((_, options)) = OWN.iter().find(|(name, _)| *name == text) {
+        if options.contains("--park") && style != StyleName::Echo {
+            let text = format!("`{text}` needs --style echo: only these connections can be parked");
+            return Err(BenchError::Usage(text));
+        }
+        let most = connections_max(plan);
+        let options = format!("--max-connections {most} {options}{}", limits(style, plan));
+        return Ok(own(&program, text, &options)?);
     }
     let peers = program.with_file_name("echown-peers");
     if !peers.exists() {
@@ -160,7 +168,8 @@ fn server(text: &str, style: StyleName, plan: &LoadPlan) -> Result<ServerCommand
     let names: Vec<&str> = list.lines().filter_map(|it| it.split_whitespace().next()).collect();
     if !names.contains(&text) {
         return Err(BenchError::Usage(format!(
-            "no server `{text}`; available: echown, echown-off, echown-full, {}, and NAME=COMMAND",
+            "no server `{text}`; available: {}, {}, and NAME=COMMAND",
+            OWN.map(|(name, _)| name).join(", "),
             names.join(", ")
         )));
     }

@@ -86,3 +86,19 @@ fn echown_servers_are_compared_in_every_style() {
         assert!(text(&output.stdout).contains("| echown |"), "{style}: {output:?}");
     }
 }
+
+#[test]
+fn the_parking_server_is_compared_by_name_with_plain_echo_only() {
+    let arguments = ["bench", "compare", "echown", "echown-park", "echown-park-off"];
+    let load = ["--connections", "2", "--rounds", "1"];
+    let output = echown().args(arguments).args(load).args(LOAD).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let stdout = text(&output.stdout);
+    for name in ["echown", "echown-park", "echown-park-off"] {
+        assert!(stdout.contains(&format!("| {name} |")), "{stdout}");
+    }
+    let output = echown().args(arguments).args(["--style", "staged"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("`echown-park` needs --style echo"), "{stderr}");
+}
