@@ -16,7 +16,7 @@ use common::doc_pages::KERNELS;
 use common::fd_misuse;
 use echown::net::{Listener, Stream};
 use echown::ownership::graph::{Edge, Node, TrackedArc};
-use echown::ownership::{ErrorKind, Level, Registry, Report};
+use echown::ownership::{ErrorKind, Level, Lot, Registry, Report, Unparked};
 use echown::pool::Pool;
 use echown::report::explain::{EXPLANATIONS, Explanation};
 use echown::report::{Code, Colours, Sources};
@@ -206,7 +206,7 @@ fn two_forgotten_resources(registry: &Registry) {
 
 /// Every scenario, including those without a code of their own.
 fn all_scenarios() -> impl Iterator<Item = Scenario> + Clone {
-    let others: [Scenario; 2] = [a_connection_in_a_cycle, two_forgotten_resources];
+    let others: [Scenario; 3] = [a_connection_in_a_cycle, two_forgotten_resources, left_in_a_lot];
     SCENARIOS.iter().map(|(_, scenario)| *scenario).chain(others)
 }
 
@@ -471,6 +471,39 @@ fn a_leak_of_several_resources_has_one_headline_and_a_title_for_each() {
     assert_eq!(text.matches("\nnote: unix stream fd ").count(), 2, "{text}");
     assert_eq!(text.matches("acquired here by").count(), 2, "{text}");
     assert_eq!(text.matches("= help: release it").count(), 1, "{text}");
+}
+
+fn left_in_a_lot(registry: &Registry) {
+    let pool = Pool::builder().registry(registry).build();
+    let (ours, _theirs) = Stream::pair().unwrap();
+    let child = pool.spawn_named("lot", [ours.resource()], move || {
+        let lot = Lot::new();
+        for _ in 0..100 {
+            assert!(ours.park(&lot).unwrap());
+            assert_eq!(ours.unpark(&lot).unwrap(), Unparked::Claimed);
+        }
+        assert!(ours.park(&lot).unwrap());
+        mem::forget(ours);
+    });
+    drop(child.unwrap().join());
+}
+
+#[test]
+fn parking_in_turn_is_one_step_of_each_kind_with_its_number() {
+    let report = run_scenario(Level::On, left_in_a_lot).remove(0);
+    let Report::Leak(leak) = &report else { panic!("{report}") };
+    let task = &leak.task;
+    let shown = report.render(&Sources::none(), Colours::Never);
+    for (text, times) in [
+        (
+            report.to_string(),
+            format!("\n    parked 100 times, last by {task} at tests/reports.rs:"),
+        ),
+        (shown, format!("parked here 100 times, last by {task}, ")),
+        (report.to_json(), "{\"event\":\"unparked\",\"times\":99,".to_owned()),
+    ] {
+        assert!(text.contains(&times), "no {times} in\n{text}");
+    }
 }
 
 #[path = "reports/documents.rs"]

@@ -280,7 +280,7 @@ fn push_custody(record: &Record, owner: &Task, known: &mut KnownEvents, events: 
     let name = record.event_name();
     let custody = record.custody();
     let before = events.len();
-    events.extend(custody.steps().map(|step| step.to_event(name)));
+    events.extend(custody.counted_steps().map(|(step, times)| step.to_event(name, times)));
     if events.len() == before {
         let what = What::Step {
             step: Step::Acquired,
@@ -288,6 +288,7 @@ fn push_custody(record: &Record, owner: &Task, known: &mut KnownEvents, events: 
             from: None,
             to: Some(owner.shared_label()),
             site: record.acquired,
+            times: 1,
         };
         events.push(Event { time_ns: record.created_at.nanos(), thread: 0, what });
     }

@@ -271,14 +271,14 @@ impl Record {
             // Under the lock of the custody: an observer that begins now reads it either before this step,
             // and finds the event in its queue, or after it.
             if self.registry.is_watched() {
-                published = Some(step.to_event(self.event_name()));
+                published = Some(step.to_event(self.event_name(), 1));
             }
             custody.push(step);
             if let Some(backtrace) = backtrace {
                 custody.push_backtrace(backtrace);
             }
         } else {
-            published = Some(step.to_event(self.event_name()));
+            published = Some(step.to_event(self.event_name(), 1));
         }
         if let Some(event) = published {
             self.registry.publish(event);
@@ -290,7 +290,7 @@ impl Record {
         if self.registry.is_watched() {
             let at = self.created_at;
             let step = recorded_step(at, Event::Acquired, None, Some(owner), self.acquired);
-            self.registry.publish(step.to_event(self.event_name()));
+            self.registry.publish(step.to_event(self.event_name(), 1));
         }
     }
 

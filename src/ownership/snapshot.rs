@@ -81,23 +81,30 @@ fn describe(record: &Record, word: Word, addresses: FdAddresses, recorded: Momen
 }
 
 fn steps(custody: &Custody, until: Moment) -> Vec<CustodyStep> {
-    let step = |(index, step): (usize, &super::custody::RecordedStep)| CustodyStep {
-        event: step.event,
-        from: step.from.as_deref().cloned(),
-        to: step.to.as_deref().cloned(),
-        site: step.site,
-        ago_ms: step.at.elapsed_ms(),
-        thread_id: step.thread,
-        backtrace: custody.backtrace(index).map(|backtrace| {
-            // Without memory for its symbols, printing it would not fail but end or hang the process.
-            if crate::sys::memory::has_room_for_symbols() {
-                backtrace.to_string()
-            } else {
-                "not shown: a limit of memory leaves no room for the program's symbols".to_owned()
-            }
-        }),
+    let step =
+        |(index, (step, times)): (usize, (&super::custody::RecordedStep, u64))| CustodyStep {
+            event: step.event,
+            times,
+            from: step.from.as_deref().cloned(),
+            to: step.to.as_deref().cloned(),
+            site: step.site,
+            ago_ms: step.at.elapsed_ms(),
+            thread_id: step.thread,
+            backtrace: custody.backtrace(index).map(|backtrace| {
+                // Without memory for its symbols, printing it would not fail but end or hang the process.
+                if crate::sys::memory::has_room_for_symbols() {
+                    backtrace.to_string()
+                } else {
+                    "not shown: a limit of memory leaves no room for the program's symbols"
+                        .to_owned()
+                }
+            }),
+        };
+    // What stands for several steps stands for those until then, too, whenever the last one was.
+    let is_included = |(_, (step, times)): &(usize, (&super::custody::RecordedStep, u64))| {
+        step.at <= until || *times > 1
     };
-    custody.steps().enumerate().filter(|(_, step)| step.at <= until).map(step).collect()
+    custody.counted_steps().enumerate().filter(is_included).map(step).collect()
 }
 
 impl Registry {

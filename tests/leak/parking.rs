@@ -206,6 +206,36 @@ fn a_parked_resource_whose_handle_is_dropped_is_closed() {
     assert_eq!(fixture.codes(), ["dropped-by-non-owner"]);
 }
 
+#[test]
+fn parking_in_turn_is_counted_in_the_custody_and_shown_as_one_step_of_each_kind() {
+    let fixture = Fixture::new();
+    fixture.root(|| {
+        let (lot, string) = (Lot::new(), fixture.own("string"));
+        for _ in 0..1000 {
+            assert!(string.park(&lot).expect("this task owns it"));
+            assert_eq!(string.unpark(&lot).expect("it runs"), Unparked::Claimed);
+        }
+        let described = string.describe();
+        let steps: Vec<_> = described.custody.iter().map(|step| (step.event, step.times)).collect();
+        let expected = [
+            (Event::Acquired, 1),
+            (Event::Parked, 1),
+            (Event::Unparked, 1),
+            (Event::Parked, 999),
+            (Event::Unparked, 999),
+        ];
+        assert_eq!(steps, expected);
+        let root = fixture.registry.current_task();
+        let last = described.custody[3].to_string();
+        assert!(last.starts_with(&format!("parked 999 times, last by {root} at ")), "{last}");
+        let live = fixture.registry.subscribe(10).next_lines(100);
+        let replayed: Vec<_> = live.iter().map(|line| (line.event.as_str(), line.times)).collect();
+        assert!(replayed.contains(&("parked", Some(999))), "{replayed:?}");
+        assert!(replayed.contains(&("parked", None)), "{replayed:?}");
+    });
+    fixture.assert_clean();
+}
+
 /// Every event is served, however events, claims and parking meet: an event for a resource that a worker
 /// is about to park is found by that worker. A later event would hide a lost one, so each round waits until
 /// all of its events are served.

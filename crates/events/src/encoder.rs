@@ -71,11 +71,12 @@ impl Encoder {
     /// The line of an event.
     pub fn encode(&mut self, event: &Event, program: &dyn Program) -> Line {
         let mut line = match &event.what {
-            What::Step { step, resource, from, to, site } => {
+            What::Step { step, resource, from, to, site, times } => {
                 let mut line = self.step(kind_of(*step), resource);
                 line.from = from.as_deref().map(task_name);
                 line.to = to.as_deref().map(task_name);
                 line.site = Some(site.to_string());
+                line.times = Some(*times).filter(|times| *times > 1);
                 if *step == Step::Acquired {
                     let Addresses { local, peer, path } = program.addresses(resource);
                     (line.local, line.peer, line.path) = (local, peer, path);

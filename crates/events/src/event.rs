@@ -31,6 +31,8 @@ pub enum What {
         to: Option<Arc<TaskLabel>>,
         /// Where the step was made.
         site: Site,
+        /// How many steps of its kind it stands for; 1 unless it repeats the past.
+        times: u64,
     },
     /// A resource was shut down, because its owner was cancelled.
     Cancelled {

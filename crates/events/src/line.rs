@@ -253,6 +253,8 @@ line! {
     name: String,
     /// `declared`: why it is open. `end`: `finished` or `limit`.
     reason: Cow<'static, str>,
+    /// `parked`, `unparked`: how many such steps in turn the line stands for, if it repeats the past.
+    times: u64,
     /// `lost`: how many events are missing here.
     count: u64,
     /// `end`: how many events are missing in all.

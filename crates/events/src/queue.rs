@@ -124,7 +124,8 @@ mod tests {
             number: Some(3),
             half_of: None,
         };
-        let what = What::Step { step, resource, from: None, to: None, site: Site::here() };
+        let what =
+            What::Step { step, resource, from: None, to: None, site: Site::here(), times: 1 };
         Event { time_ns: 0, thread: 0, what }
     }
 

@@ -140,6 +140,7 @@ fn draw(
         let line = match span.state {
             State::Owned => symbols.owned,
             State::Offered => symbols.offered,
+            State::Parked => symbols.parked,
             State::Split => symbols.split,
             State::Cancelled => symbols.cancelled,
         };

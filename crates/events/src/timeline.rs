@@ -135,6 +135,8 @@ pub enum State {
     Owned,
     /// Its owner has offered it.
     Offered,
+    /// It waits in the lot of its owner.
+    Parked,
     /// Its halves have the owners.
     Split,
     /// It was shut down because its owner was cancelled, and is still owned.
@@ -169,6 +171,8 @@ impl Mark {
             Kind::Given
                 | Kind::Transferred
                 | Kind::Claimed
+                | Kind::Parked
+                | Kind::Unparked
                 | Kind::Inherited
                 | Kind::Returned
                 | Kind::Received

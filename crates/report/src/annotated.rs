@@ -11,7 +11,7 @@ use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer,
 use echown_fd::escape;
 
 use super::sources::Sources;
-use super::text::{Age, Headline, Passing, Standing, Traffic, backtraces};
+use super::text::{Age, Headline, Passing, Standing, Times, Traffic, backtraces};
 use crate::graph::{Cycle, EdgeData};
 use crate::{Code, CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
@@ -266,12 +266,12 @@ impl fmt::Display for Label<'_> {
             Event::Finalized => f.write_str("finalized at the end of a task")?,
             Event::Dropped => f.write_str("handle dropped")?,
             Event::Replaced => f.write_str("found replaced")?,
-            event => write!(f, "{event} here")?,
+            event => write!(f, "{event} here{}", Times(step.times))?,
         }
         match (&step.from, &step.to) {
             _ if step.event.has_process() => write!(f, "{}", Passing(step))?,
-            (Some(from), Some(to)) => write!(f, " by {from} to {to}")?,
-            (Some(by), None) | (None, Some(by)) => write!(f, " by {by}")?,
+            (Some(from), Some(to)) if from.id != to.id => write!(f, " by {from} to {to}")?,
+            (Some(by), _) | (None, Some(by)) => write!(f, " by {by}")?,
             (None, None) => {}
         }
         write!(f, ", {} ago (thread {})", Age(step.ago_ms), step.thread_id)

@@ -7,7 +7,7 @@
 use super::paths;
 use super::sources::Sources;
 use super::test_report::Place;
-use super::text::{Headline, Passing};
+use super::text::{Headline, Passing, Times};
 use crate::{Code, CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
 
 mod of_test;
@@ -166,12 +166,12 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
 fn step(step: &CustodyStep) -> Step {
     let who = match (&step.from, &step.to) {
         _ if step.event.has_process() => Passing(step).to_string(),
-        (Some(from), Some(to)) => format!(" by {from} to {to}"),
-        (Some(by), None) | (None, Some(by)) => format!(" by {by}"),
+        (Some(from), Some(to)) if from.id != to.id => format!(" by {from} to {to}"),
+        (Some(by), _) | (None, Some(by)) => format!(" by {by}"),
         (None, None) => String::new(),
     };
     Step {
-        label: format!("{}{who}", step.event),
+        label: format!("{}{}{who}", step.event, Times(step.times)),
         location: Location::new(step.site.file(), step.site.line(), step.site.column()),
         thread: step.thread_id.to_string(),
     }

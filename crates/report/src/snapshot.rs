@@ -63,6 +63,10 @@ impl ResourceData {
 pub struct CustodyStep {
     /// What happened.
     pub event: Event,
+    /// How many steps it stands for: a resource that was parked and unparked in turn has the last step of
+    /// either kind.
+    #[cfg_attr(feature = "json", serde(skip_serializing_if = "is_one"))]
+    pub times: u64,
     /// The owner before the step.
     pub from: Option<TaskLabel>,
     /// The owner after the step.
@@ -75,6 +79,11 @@ pub struct CustodyStep {
     pub thread_id: u32,
     /// The backtrace; only at level `full`.
     pub backtrace: Option<String>,
+}
+
+#[cfg(feature = "json")]
+fn is_one(times: &u64) -> bool {
+    *times == 1
 }
 
 /// The description of one task.

@@ -160,7 +160,7 @@ fn details(f: &mut fmt::Formatter<'_>, resource: &ResourceData) -> fmt::Result {
 
 impl fmt::Display for CustodyStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.event)?;
+        write!(f, "{}{}", self.event, Times(self.times))?;
         match (&self.from, &self.to) {
             _ if self.event.has_process() => write!(f, "{}", Passing(self))?,
             (Some(from), Some(to)) if from.id != to.id => write!(f, " {from} -> {to}")?,
@@ -170,6 +170,18 @@ impl fmt::Display for CustodyStep {
             (None, None) => {}
         }
         write!(f, " at {}, {} ago (thread {})", self.site, Age(self.ago_ms), self.thread_id)
+    }
+}
+
+/// How many steps one stands for: ` 41233 times, last`.
+pub(super) struct Times(pub(super) u64);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => Ok(()),
+            times => write!(f, " {times} times, last"),
+        }
     }
 }
 

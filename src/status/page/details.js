@@ -82,7 +82,7 @@ class Details {
   history(resource) {
     const list = element("ol", "history");
     for (const step of resource.steps) {
-      const button = element("button", "link", step.event);
+      const button = element("button", "link", eventOf(step));
       button.type = "button";
       button.title = "Show this moment";
       button.addEventListener("click", () => this.app.goTo(step.time));

@@ -269,7 +269,7 @@ class Drawing {
       const step = steps[i];
       if (step.time > this.finish) break;
       const begin = view.x(step.time);
-      const state = i === 0 || MOVES.has(step.event) || OFFERS.has(step.event) || step.event === "split" ? step : null;
+      const state = i === 0 || MOVES.has(step.event) || OFFERS.has(step.event) || PARKS.has(step.event) || step.event === "split" ? step : null;
       let j = i + 1;
       const merge = view.timeAt(begin + 1);
       while (j < steps.length && steps[j].time < merge && !FINAL.has(steps[j].event)) j += 1;
@@ -322,6 +322,12 @@ class Drawing {
     const owner = step.to || step.from;
     const colours = owner ? this.palette.of(owner.role) : { bar: theme.line, pale: theme.line, edge: theme.muted, ink: theme.ink };
     const isOffered = OFFERS.has(step.event);
+    if (PARKS.has(step.event)) {
+      // A thin bar without a name: nothing uses it.
+      context.fillStyle = colours.bar;
+      context.fillRect(x0, top + bar / 3, width, Math.max(1, bar / 3));
+      return;
+    }
     context.fillStyle = isOffered ? colours.pale : colours.bar;
     context.fillRect(x0, top, width, bar);
     if (isOffered && width > 3) {

@@ -5,7 +5,7 @@ class Legend {
     this.app = app;
     const entries = [
       ["bar", "owned; the colour is the owner's"], ["offered", "offered: still on the giver's account"],
-      ["split", "split: read half above, write half below"], ["given", "given, offered, shared with a process"], ["transferred", "transferred, returned, handed over"],
+      ["parked", "parked: waits on the account of a lot's task"], ["split", "split: read half above, write half below"], ["given", "given, offered, shared with a process"], ["transferred", "transferred, returned, handed over"],
       ["claimed", "claimed, received from a process"], ["inherited", "offer inherited by the parent"], ["cancelled", "shut down, because its owner was cancelled"],
       ["closed", "closed"], ["disowned", "left the registry, still open"], ["unknown", "end not seen"],
       ["replaced", "closed or reused outside the registry"],
@@ -41,6 +41,9 @@ class Legend {
         context.lineWidth = 1.5;
         context.setLineDash([5, 3]);
         context.strokeRect(1.75, 5.75, 30.5, 9.5);
+      } else if (kind === "parked") {
+        context.fillStyle = colours.bar;
+        context.fillRect(1, 9, 32, 4);
       } else if (kind === "split") {
         context.fillStyle = colours.bar;
         context.fillRect(1, 5, 32, 5);

@@ -4,12 +4,14 @@
 // steps; the middle steps of a resource that stays open go next.
 
 const FINAL = new Set(["disowned", "released", "dropped", "finalized", "replaced"]);
-const MOVES = new Set(["acquired", "given", "transferred", "claimed", "parked", "unparked", "returned", "rejoined", "received", "handed_over"]);
+const MOVES = new Set(["acquired", "given", "transferred", "claimed", "unparked", "returned", "rejoined", "received", "handed_over"]);
 /** What leaves a resource offered: an offer that nobody claimed is inherited by the parent. */
 const OFFERS = new Set(["offered", "inherited"]);
+/** What leaves a resource parked, on the account of the lot's task. */
+const PARKS = new Set(["parked"]);
 /** What changes neither the owner nor the state: another process may have a shared descriptor, too. */
 const NEUTRAL = new Set(["cancelled", "shared"]);
-const STEPS = new Set([...FINAL, ...MOVES, ...OFFERS, ...NEUTRAL, "split"]);
+const STEPS = new Set([...FINAL, ...MOVES, ...OFFERS, ...PARKS, ...NEUTRAL, "split"]);
 /** Lines of tasks, which say nothing without one. */
 const TASK_EVENTS = new Set(["task_started", "task_cancelled", "task_ended"]);
 const KEPT_FINDINGS = 2000;
@@ -240,6 +242,7 @@ class Model {
       thread: line.thread,
       call: line.call,
       stack: line.stack,
+      times: line.times,
     };
     this.steps += 1;
     resource.lane.steps += 1;
@@ -321,7 +324,7 @@ class Model {
     if (NEUTRAL.has(event)) {
       return;
     }
-    resource.state = event === "split" ? "split" : OFFERS.has(event) ? "offered" : "owned";
+    resource.state = event === "split" ? "split" : stateAfter(event);
     const owner = event === "split" && !resource.half ? null : step.to || step.from;
     this.own(resource, owner);
   }
@@ -512,6 +515,11 @@ function stepAt(resource, time) {
   return low - 1;
 }
 
+/** The state after a step that gives the resource an owner. */
+function stateAfter(event) {
+  return OFFERS.has(event) ? "offered" : PARKS.has(event) ? "parked" : "owned";
+}
+
 /** Owner and state of a resource at a time; `null` if it is not open then. */
 function stateAt(resource, time) {
   if (resource.start > time || (resource.end !== null && resource.end <= time)) return null;
@@ -521,7 +529,7 @@ function stateAt(resource, time) {
     if (step.event === "cancelled") cancelled = true;
     if (NEUTRAL.has(step.event)) continue;
     if (step.event === "split" && !resource.half) return { owner: null, state: "split", cancelled };
-    const state = OFFERS.has(step.event) ? "offered" : "owned";
+    const state = stateAfter(step.event);
     return { owner: step.to || step.from, state, cancelled };
   }
   return { owner: null, state: "owned", cancelled };

@@ -203,7 +203,7 @@ class Timeline {
     const step = resource.steps[at];
     const state = stateAt(resource, time);
     const lines = [titleOf(resource) + ", resource " + resource.id];
-    if (state && state.owner) lines.push((state.state === "offered" ? "offered by " : "owner ") + visible(state.owner.name));
+    if (state && state.owner) lines.push(({ offered: "offered by ", parked: "parked in the lot of " }[state.state] || "owner ") + visible(state.owner.name));
     else if (state && state.state === "split") lines.push("split: each half has an owner");
     else if (resource.end !== null && resource.end <= time) lines.push(resource.ending === "unknown" ? "end not seen" : resource.ending);
     lines.push(stepInWords(step) + " at " + view.fullLabel(step.time) + (step.site ? ", " + visible(step.site) : ""));
@@ -308,13 +308,19 @@ class Timeline {
   }
 }
 
+/** `given`; for a step that stands for several, `parked 12 times, last`. */
+function eventOf(step) {
+  return step.times > 1 ? step.event + " " + step.times + " times, last" : step.event;
+}
+
 /** `given: main to session`. */
 function stepInWords(step) {
   const from = step.from ? visible(step.from.name) : null;
   const to = step.to ? visible(step.to.name) : null;
+  const event = eventOf(step);
   const call = step.call ? " (" + visible(step.call) + ")" : "";
-  if (from && to) return step.event + ": " + from + " to " + to + call;
-  if (to) return step.event + " by " + to + call;
-  if (from) return step.event + " by " + from + call;
-  return step.event + call;
+  if (from && to) return event + ": " + from + " to " + to + call;
+  if (to) return event + " by " + to + call;
+  if (from) return event + " by " + from + call;
+  return event + call;
 }

@@ -152,6 +152,7 @@ impl Canvas<'_> {
         let (class, verb) = match span.state {
             State::Owned => (colour, "owned by"),
             State::Offered => (format!("{colour} offered"), "offered by"),
+            State::Parked => (format!("{colour} parked"), "parked in the lot of"),
             State::Split => ("split".to_owned(), "split; its halves have owners;"),
             State::Cancelled => (format!("{colour} cancelled"), "shut down by a cancel, owned by"),
         };
@@ -167,15 +168,19 @@ impl Canvas<'_> {
             let length = span.to.time_ns.saturating_sub(span.from.time_ns);
             title += &format!(" for {} (resource {})", scale::duration(length), resource.id);
         }
-        // The outlines of two bars do not overlap.
-        let inset = if span.state == State::Offered { 1.0 } else { 0.0 };
+        let (inset, inset_above) = match span.state {
+            // The outlines of two bars do not overlap.
+            State::Offered => (1.0, 1.0),
+            State::Parked => (0.0, track.height / 3.0),
+            _ => (0.0, 0.0),
+        };
         self.xml
             .element("rect")
             .attribute("class", &if is_leak { format!("{class} leak") } else { class })
             .number("x", from + inset)
-            .number("y", track.top + inset)
+            .number("y", track.top + inset_above)
             .number("width", (to - from - 2.0 * inset).max(0.5))
-            .number("height", track.height - 2.0 * inset)
+            .number("height", track.height - 2.0 * inset_above)
             .titled(&title);
     }
 

@@ -30,6 +30,7 @@ impl Canvas<'_> {
         let states = [
             (State::Owned, "o5", "owned, in the owner's colour"),
             (State::Offered, "o5 offered", "offered, not yet claimed"),
+            (State::Parked, "o5 parked", "parked in the owner's lot"),
             (State::Split, "split", "split: its halves have owners"),
             (State::Cancelled, "o5 cancelled", "shut down by a cancel"),
         ];

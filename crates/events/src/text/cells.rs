@@ -12,6 +12,7 @@ pub(super) struct Symbol(char, &'static str);
 pub(super) struct Symbols {
     pub(super) owned: Symbol,
     pub(super) offered: Symbol,
+    pub(super) parked: Symbol,
     pub(super) split: Symbol,
     pub(super) cancelled: Symbol,
     pub(super) acquired: Symbol,
@@ -29,6 +30,7 @@ pub(super) struct Symbols {
 pub(super) const UNICODE: Symbols = Symbols {
     owned: Symbol('─', ""),
     offered: Symbol('╌', ""),
+    parked: Symbol('_', ""),
     split: Symbol('·', ""),
     cancelled: Symbol('~', ""),
     acquired: Symbol('●', "acquired"),
@@ -46,6 +48,7 @@ pub(super) const UNICODE: Symbols = Symbols {
 pub(super) const ASCII: Symbols = Symbols {
     owned: Symbol('-', ""),
     offered: Symbol('.', ""),
+    parked: Symbol('_', ""),
     split: Symbol(':', ""),
     cancelled: Symbol('~', ""),
     acquired: Symbol('o', "acquired"),

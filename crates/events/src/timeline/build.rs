@@ -283,6 +283,7 @@ fn apply(resource: &mut Resource, mark: Mark, is_half: bool, is_replayed: bool) 
     match mark.kind {
         Kind::Split => next_span(resource, at, None, State::Split),
         Kind::Offered => next_span(resource, at, from.or(owner), State::Offered),
+        Kind::Parked => next_span(resource, at, to, State::Parked),
         // The offer passed to the parent's account, and no task has claimed it.
         Kind::Inherited => next_span(resource, at, to, State::Offered),
         // The owner keeps it until the other process has taken over.

@@ -179,6 +179,20 @@ fn an_offer_that_the_parent_inherits_stays_an_offer() {
 }
 
 #[test]
+fn a_parked_resource_is_in_the_lot_of_its_new_owner() {
+    let mut lines = Lines::new();
+    lines.acquired((1, 3), CHILD);
+    lines.step(Kind::Parked, (1, 3), CHILD, MAIN);
+    lines.step(Kind::Unparked, (1, 3), MAIN, CHILD);
+    lines.ended(Kind::Released, (1, 3), CHILD);
+    let timeline = Timeline::of(&lines.0);
+    let resource = &timeline.lanes[0].resources[0];
+    let expected = ["1..2 Owned child", "2..3 Parked main", "3..4 Owned child"];
+    assert_eq!(spans(resource, &timeline.tasks), expected);
+    assert!(resource.marks[1..3].iter().all(Mark::is_hand_over));
+}
+
+#[test]
 fn every_resource_of_a_lane_has_its_generation_without_being_told() {
     let mut lines = Lines::new();
     for id in 1..=50_000 {

@@ -125,6 +125,7 @@ mod tests {
         let id = TaskId::new(NonZeroU64::MIN);
         let written = CustodyStep {
             event: Event::Acquired,
+            times: 1,
             from: None,
             to: Some(TaskLabel { id, name: "at home, here".into() }),
             site,
