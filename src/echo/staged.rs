@@ -15,8 +15,8 @@
 //!
 //! # Limits
 //!
-//! If the trace goes to a pipe that no process reads, the server waits: no event is dropped. The server
-//! can still be stopped.
+//! The trace never delays the server. If it goes to an output that no process reads, lines that do not fit
+//! into its queue are dropped and counted.
 //!
 //! All machines share one lock: this style demonstrates how ownership moves, and is not for speed. A
 //! line that the end of the stream cuts short is not a request and gets no reply.
@@ -72,8 +72,8 @@ impl Staged {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delivers the signals, unless another thread has the machines, which then does it afterwards. A
-    /// trace that is not read blocks the machines, and must not block the thread that handles signals.
+    /// Delivers the signals, unless another thread has the machines, which then does it afterwards: the
+    /// thread that handles signals does not wait for clients.
     fn deliver_signals(&self) {
         while !self.waiting_signals().is_empty() {
             let Ok(mut machines) = self.machines.try_lock() else { return };

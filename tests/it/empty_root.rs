@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::server::{Server, as_in_a_terminal, exchange, summary};
+use super::server::{STYLES, Server, as_in_a_terminal, exchange, summary};
 use crate::common::require_tool;
 
 /// A folder with the program and the libraries that it loads. Removed on drop.
@@ -74,13 +74,7 @@ impl Drop for EmptyRoot {
 #[test]
 fn a_server_in_an_empty_root_serves_in_every_style_and_logs_its_limitations() {
     let Some(root) = EmptyRoot::new("serves") else { return };
-    let frame = b"\0\0\0\0\0\0\0\x05hello";
-    for (style, request) in [
-        ("echo", &b"hello\n"[..]),
-        ("staged", b"hello\n"),
-        ("broadcast", frame),
-        ("callback", b"hello\n"),
-    ] {
+    for (style, request) in STYLES {
         let mut server = root.serve(&["--style", style, "--ownership", "full"]);
         assert_eq!(exchange(server.connect(), request), request, "{style}");
         server.signal(Signal::USR1);

@@ -13,7 +13,7 @@ use landlock::{ABI, AccessFs, LandlockStatus, Ruleset, RulesetAttr};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::reports::{Folder, meet, stderr, text};
-use super::server::{AS_ROOT, DEADLINE, Server, exchange, serve, without_variables};
+use super::server::{AS_ROOT, DEADLINE, STYLES, Server, exchange, serve, without_variables};
 use crate::common::temp_path::TempPath;
 use crate::common::{require_tool, wait_until};
 
@@ -74,13 +74,7 @@ fn a_strict_server_serves_every_style_and_each_of_its_threads_is_restricted() {
     if !has_landlock() {
         return;
     }
-    let frame = b"\0\0\0\0\0\0\0\x05hello";
-    for (style, request) in [
-        ("echo", &b"hello\n"[..]),
-        ("staged", b"hello\n"),
-        ("broadcast", frame),
-        ("callback", b"hello\n"),
-    ] {
+    for (style, request) in STYLES {
         let mut server = start("strict", &["--style", style]);
         assert_eq!(exchange(server.connect(), request), request, "{style}");
         for thread in fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {

@@ -13,6 +13,14 @@ pub use crate::common::DEADLINE;
 /// The beginning of the warning to root.
 pub const AS_ROOT: &str = "running as root, ";
 
+/// Each style of the server, with a request that comes back as it is.
+pub const STYLES: [(&str, &[u8]); 4] = [
+    ("echo", b"hello\n"),
+    ("staged", b"hello\n"),
+    ("broadcast", b"\0\0\0\0\0\0\0\x05hello"),
+    ("callback", b"hello\n"),
+];
+
 pub struct Server {
     child: Child,
     lines: Receiver<String>,
