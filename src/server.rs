@@ -207,6 +207,9 @@ impl Server {
         reserved: Reserved,
     ) -> Result<Server, ServerError> {
         let _entered = registry.enter();
+        if settings.park.is_some() {
+            capacity::check_parking(&*handler).map_err(ServerError::new)?;
+        }
         let wanted = settings.acceptors.get();
         let acceptors = planned.iter().map(|address| address.acceptors(wanted));
         let acceptors = acceptors.fold(0, usize::saturating_add);

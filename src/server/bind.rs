@@ -124,6 +124,9 @@ pub(super) fn open_all(
 /// Descriptors of one acceptor: its listener, both ends of the stop pipe, the reserve.
 pub(super) const DESCRIPTORS_PER_ACCEPTOR: u64 = 4;
 
+/// What an acceptor or a worker waits with: an epoll instance and the two ends of what wakes it.
+pub(super) const DESCRIPTORS_PER_WAIT: u64 = 3;
+
 /// Opens the resources of one address.
 #[track_caller]
 fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress> {

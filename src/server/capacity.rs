@@ -8,7 +8,7 @@
 use echown_limits::{Capacity, DESCRIPTORS, DESCRIPTORS_RESERVED, Parking, Requirements};
 
 use super::ServerSettings;
-use super::bind::DESCRIPTORS_PER_ACCEPTOR;
+use super::bind::{DESCRIPTORS_PER_ACCEPTOR, DESCRIPTORS_PER_WAIT};
 use crate::echo::Handler;
 use crate::pool::{KEEP_IDLE_DEFAULT, STACK_BYTES_DEFAULT};
 use crate::report::Plural;
@@ -45,9 +45,12 @@ pub(super) fn requirements(
     reserved: Reserved,
 ) -> Requirements {
     let probing = reserved.probes * handler.tasks_per_connection();
+    let parking = parking(acceptors, settings);
+    // Injected faults happen in tasks of their own.
+    let is_parked = parking.is_some() && handler.injector().is_none();
     Requirements {
-        tasks_per_connection: handler.tasks_per_connection(),
-        parking: parking(acceptors, settings),
+        tasks_per_connection: if is_parked { 0 } else { handler.tasks_per_connection() },
+        parking,
         acceptors,
         other_threads: OTHER_THREADS + reserved.threads + probing,
         stack_bytes: STACK_BYTES_DEFAULT as u64,
@@ -58,10 +61,18 @@ pub(super) fn requirements(
 
 /// The requirements of parking, if the settings ask for it.
 fn parking(acceptors: usize, settings: &ServerSettings) -> Option<Parking> {
-    // An acceptor is the first worker of its connections.
-    let further = settings.park?.get() - 1;
-    let workers = acceptors.saturating_mul(further);
-    Some(Parking { workers, writers: settings.park_writers.get() })
+    let workers = settings.park?.get();
+    // A single worker is the acceptor. Several have an epoll instance together, and wait for it.
+    let (workers, descriptors) = match workers {
+        1 => (0, 0),
+        _ => (workers, (workers as u64).saturating_mul(DESCRIPTORS_PER_WAIT).saturating_add(1)),
+    };
+    Some(Parking {
+        workers: acceptors.saturating_mul(workers),
+        descriptors: descriptors.saturating_mul(acceptors as u64),
+        writers: settings.park_writers.get(),
+        ending: WRITERS_ENDING,
+    })
 }
 
 /// How many cancelled writers may not have ended yet when their successors start: all that one round of a
@@ -75,21 +86,28 @@ pub(super) fn tasks(
     handler: &dyn Handler,
     reserved: Reserved,
 ) -> usize {
-    let each = handler.tasks_per_connection();
-    let connections = capacity.connections.saturating_mul(each);
-    let serving = match requirements.parking {
-        // Injected faults happen in tasks of their own.
-        Some(Parking { workers, .. }) if handler.injector().is_some() => {
-            workers.saturating_add(connections)
+    let connections = capacity.connections.saturating_mul(requirements.tasks_per_connection);
+    let probes = reserved.probes.saturating_mul(handler.tasks_per_connection());
+    // A single connection that another process has accepted has a task in place of the acceptor.
+    let shared = requirements.shared_threads(capacity.writers).max(1);
+    connections.saturating_add(shared).saturating_add(probes)
+}
+
+/// Checks that connections of this handler can be parked here.
+///
+/// # Errors
+/// They cannot. The message says why.
+pub(super) fn check_parking(handler: &dyn Handler) -> Result<(), String> {
+    if cfg!(not(target_os = "linux")) {
+        return Err("connections are parked in an epoll instance, which only Linux has".into());
+    }
+    match handler.turns() {
+        Some(_) => Ok(()),
+        None => {
+            let name = handler.name();
+            Err(format!("connections of `{name}` cannot be parked: it does not serve in turns"))
         }
-        Some(Parking { workers, .. }) => {
-            let ending = capacity.writers.min(WRITERS_ENDING);
-            workers.saturating_add(capacity.writers).saturating_add(ending)
-        }
-        None => connections,
-    };
-    let others = requirements.acceptors.max(1).saturating_add(reserved.probes.saturating_mul(each));
-    serving.saturating_add(others)
+    }
 }
 
 /// How many descriptors this process has open.
@@ -121,8 +139,10 @@ fn check_limit(
 ) -> Result<(), String> {
     // One more for each: the accepted connection that is about to be rejected.
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
-    let parking = parking(acceptors, settings);
-    let by_parking = parking.map_or(0, |parking| parking.descriptors(acceptors, 1));
+    let by_parking = parking(acceptors, settings).map_or(0, |parking| {
+        let waiting = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_WAIT);
+        waiting.saturating_add(parking.descriptors + parking.threads_of(1) as u64)
+    });
     let taken = by_acceptors.saturating_add(by_parking).saturating_add(open + DESCRIPTORS_RESERVED);
     if limit > taken {
         return Ok(());
@@ -158,11 +178,11 @@ mod tests {
         );
         let error = check_limit(20_000, 4, 100_000, &settings).unwrap_err();
         assert!(error.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
-        // Parked, it also needs an epoll for the acceptor, and a writer.
+        // Parked, it also needs what the acceptor waits with, a writer, and one that ends.
         let parked = ServerSettings { park: Some(NonZeroUsize::MIN), ..settings.clone() };
-        assert_eq!(check_limit(28, 4, 1, &parked), Ok(()));
-        let error = check_limit(27, 4, 1, &parked).unwrap_err();
-        assert!(error.contains("1 acceptor and one client need 28 descriptors"), "{error}");
+        assert_eq!(check_limit(31, 4, 1, &parked), Ok(()));
+        let error = check_limit(30, 4, 1, &parked).unwrap_err();
+        assert!(error.contains("1 acceptor and one client need 31 descriptors"), "{error}");
         // A configuration is rejected before anything is opened exactly if it would leave no
         // capacity.
         let mut limits = SystemLimits::default();
@@ -180,11 +200,37 @@ mod tests {
         let reserved = Reserved { probes: 1, ..Reserved::default() };
         let needed = requirements(3, &settings, &Plain, reserved);
         let capacity = SystemLimits::default().capacity(18_000, needed);
-        // 3 acceptors with one more worker each, the writers, and a probe.
-        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 3 + 256 + 1);
+        // 3 acceptors with two workers each, the writers, those before them, and a probe.
+        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 3 * 2 + 256 + 64 + 1);
+        let descriptors = needed.parking.map(|parking| parking.descriptors);
+        assert_eq!(descriptors, Some(3 * (1 + 2 * 3)));
         let unparked = ServerSettings::default();
         let needed = requirements(3, &unparked, &Plain, reserved);
         let capacity = SystemLimits::default().capacity(18_000, needed);
         assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 18_000 + 1);
+    }
+
+    /// A handler that waits in the middle of an exchange.
+    struct Waiting;
+
+    impl Handler for Waiting {
+        fn name(&self) -> &'static str {
+            "waiting"
+        }
+
+        fn serve(&self, _: crate::net::Stream) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_handler_without_turns_is_rejected_before_anything_is_opened() {
+        assert_eq!(check_parking(&Plain).is_ok(), cfg!(target_os = "linux"));
+        let settings = ServerSettings { park: NonZeroUsize::new(1), ..ServerSettings::default() };
+        let registry = crate::ownership::Registry::new();
+        let bound =
+            crate::server::Server::bind(&registry, &[], settings, std::sync::Arc::new(Waiting));
+        let error = bound.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("connections of `waiting` cannot be parked"), "{error}");
     }
 }

@@ -32,7 +32,7 @@ fn styles_that_wait_within_an_exchange_reject_parking_with_the_reason() {
 fn more_workers_than_free_cores_are_rejected_with_the_reason() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let stderr = rejected(&mut serve(
-        &["127.0.0.1:0"],
+        &[UNAVAILABLE],
         &["--park", "--park-workers", &(cores + 1).to_string()],
     ));
     let reason = "more workers than free cores only preempt each other";

@@ -34,7 +34,7 @@ pub struct SystemLimits {
 /// The requirements of connections.
 #[derive(Clone, Copy)]
 pub struct Requirements {
-    /// Each has a thread, unless connections are parked.
+    /// Each has a thread. 0 if connections are parked, and none needs a task.
     pub tasks_per_connection: usize,
     /// Threads that accept connections. Each has one that is about to be rejected.
     pub acceptors: usize,
@@ -117,14 +117,14 @@ impl SystemLimits {
         requirements: &Requirements,
         writers: usize,
     ) -> impl Iterator<Item = LimitingFactor> {
-        let Requirements { tasks_per_connection, acceptors, parking, .. } = *requirements;
+        let each = requirements.tasks_per_connection;
         let wanted = requirements.writers_wanted(requested);
-        let tasks = requested.saturating_mul(tasks_per_connection).saturating_add(acceptors);
-        let threads = if parking.is_none() { &self.threads[..] } else { &[] };
-        let by_threads = threads.iter().map(move |ceiling| LimitingFactor {
+        let [shared, most] = [writers, wanted].map(|count| requirements.shared_threads(count));
+        let tasks = requested.saturating_mul(each).saturating_add(most);
+        let by_threads = self.threads.iter().map(move |ceiling| LimitingFactor {
             limit: ceiling.limit,
             value: ceiling.value,
-            allowed: ceiling.threads.saturating_sub(acceptors) / tasks_per_connection.max(1),
+            allowed: ceiling.threads.saturating_sub(shared).checked_div(each).unwrap_or(usize::MAX),
             sufficient: ceiling.value_for(tasks as u64),
             each: 0,
         });
@@ -151,8 +151,9 @@ impl SystemLimits {
 impl Requirements {
     /// Descriptors that are no connection's, if `open` are open.
     fn descriptors(&self, open: u64, writers: usize) -> u64 {
-        let parking =
-            self.parking.map_or(0, |parking| parking.descriptors(self.acceptors, writers));
+        let parking = self.parking.map_or(0, |parking| {
+            parking.descriptors.saturating_add(parking.threads_of(writers) as u64)
+        });
         open.saturating_add(DESCRIPTORS_RESERVED + self.acceptors as u64).saturating_add(parking)
     }
 }

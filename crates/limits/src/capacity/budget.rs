@@ -16,7 +16,7 @@
 
 use crate::memory::{MemoryLimit, MemoryLimits};
 
-use super::{LimitingFactor, Parking, Requirements};
+use super::{LimitingFactor, Requirements};
 
 /// A control group's limit, by its name in version 2.
 pub const CGROUP_MEMORY: &str = "cgroup memory.max";
@@ -116,28 +116,18 @@ impl MemoryBudget {
         let each = self.thread_bytes(requirements);
         let others = threads(acceptors.saturating_add(other_threads), each);
         // The buffers belong to the threads that serve.
-        parking.map_or(others, |Parking { workers, writers }| {
-            let further = threads(workers.saturating_add(writers), each + own_bytes);
+        parking.map_or(others, |parking| {
+            let serving = parking.workers.saturating_add(parking.threads_of(parking.writers));
+            let further = threads(serving, each + own_bytes);
             others.saturating_add(threads(acceptors, own_bytes)).saturating_add(further)
         })
     }
 
-    /// How many threads with buffers a quarter of what is available is enough for, and the value of the
-    /// limit for `wanted` of them with `requested` connections.
-    pub(super) fn writers(
-        &self,
-        requested: usize,
-        wanted: usize,
-        requirements: &Requirements,
-    ) -> LimitingFactor {
+    /// How many threads with buffers there can be with a quarter of what is available.
+    pub(super) fn quarter_of_threads(&self, requirements: &Requirements) -> usize {
         let none = requirements.with_writers(0);
         let each = self.thread_bytes(&none).saturating_add(none.own_bytes).max(1);
-        let quarter = self.available(&none) / 4 / each;
-        LimitingFactor {
-            allowed: usize::try_from(quarter).unwrap_or(usize::MAX),
-            each: 0,
-            ..self.limiting_factor(requested, &requirements.with_writers(wanted))
-        }
+        usize::try_from(self.available(&none) / 4 / each).unwrap_or(usize::MAX)
     }
 
     fn thread_bytes(&self, requirements: &Requirements) -> u64 {
@@ -146,13 +136,11 @@ impl MemoryBudget {
 
     /// The maximum memory of a connection, except for the buffers of its socket.
     fn bytes_without_sockets(&self, requirements: &Requirements) -> u64 {
-        let Requirements { own_bytes, pooled_bytes, parking, .. } = *requirements;
-        if parking.is_some() {
+        let Requirements { own_bytes, pooled_bytes, tasks_per_connection, .. } = *requirements;
+        if tasks_per_connection == 0 {
             return (CONNECTION_BYTES + PARKED_BYTES).saturating_add(pooled_bytes);
         }
-        let threads = self
-            .thread_bytes(requirements)
-            .saturating_mul(requirements.tasks_per_connection as u64);
+        let threads = self.thread_bytes(requirements).saturating_mul(tasks_per_connection as u64);
         [CONNECTION_BYTES, own_bytes, pooled_bytes].into_iter().fold(threads, u64::saturating_add)
     }
 
@@ -233,7 +221,7 @@ pub fn sockets_max(tcp_rmem: &str, tcp_wmem: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{REQUIREMENTS, SystemLimits};
+    use super::super::{Parking, REQUIREMENTS, SystemLimits};
     use super::*;
 
     const SOCKETS_MAX: u64 = 10 * MIB;
@@ -313,8 +301,9 @@ mod tests {
 
     #[test]
     fn parked_connections_take_no_threads_and_writers_have_buffers_within_the_limit() {
-        let parking = Some(Parking { workers: 0, writers: 256 });
-        let requirements = Requirements { parking, ..REQUIREMENTS };
+        let parking = Parking { workers: 0, descriptors: 0, writers: 256, ending: 64 };
+        let requirements =
+            Requirements { parking: Some(parking), tasks_per_connection: 0, ..REQUIREMENTS };
         for mib in [64, 200, 1000, 5000] {
             let limits = MemoryLimits { cgroup: limit(mib), ..MemoryLimits::default() };
             let memory = MemoryBudget::each(&limits, SOCKETS_MAX, false);
@@ -322,11 +311,12 @@ mod tests {
             let capacity = limits.capacity(100_000, requirements);
             let sockets = capacity.shares.socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
             let each = CONNECTION_BYTES + PARKED_BYTES + sockets;
-            let writers = (THREAD_BYTES + requirements.own_bytes) * capacity.writers as u64;
+            let writers = parking.threads_of(capacity.writers) as u64;
+            let writers = (THREAD_BYTES + requirements.own_bytes) * writers;
             let all = each * capacity.connections as u64 + writers;
             let most = mib * MIB - 2 * MIB - RESERVED_BYTES - mib * MIB / RESERVED_SHARE;
             assert!(all <= most, "{all} of {most} with {mib} MiB: {capacity:?}");
-            assert!(mib == 64 || capacity.writers == 256, "{capacity:?}");
+            assert!(mib < 1000 || capacity.writers == 256, "{capacity:?}");
             let without = limits.capacity(100_000, REQUIREMENTS).connections;
             assert!(mib == 64 || capacity.connections > without, "{without}: {capacity:?}");
         }
