@@ -22,6 +22,11 @@ use crate::ownership::Registry;
 /// (`docs/performance.md`).
 const ATTEMPTS_MAX: u8 = 2;
 
+/// The maximum number of attempts per call of a task that waits for many connections. It stops at the first
+/// event of any of them, so that more attempts are made only while there is none.
+#[cfg(target_os = "linux")]
+const POLLS_MAX: u8 = 64;
+
 /// The maximum number of calls that block at once before the next attempt, where spinning does not
 /// pay.
 const BACKOFF_MAX: u8 = 64;
@@ -34,6 +39,7 @@ static LAST: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct AdaptiveSpin {
     /// How often the next call polls before it blocks.
     attempts: u8,
+    attempts_max: u8,
     /// Calls left that block at once.
     backoff: u8,
     /// The next value of `backoff`.
@@ -43,14 +49,24 @@ pub(crate) struct AdaptiveSpin {
 impl Default for AdaptiveSpin {
     fn default() -> AdaptiveSpin {
         // The first message usually arrives with the connection: the first read finds it without spinning.
-        AdaptiveSpin { attempts: 1, backoff: 1, next_backoff: 1 }
+        AdaptiveSpin::up_to(ATTEMPTS_MAX)
     }
 }
 
 impl AdaptiveSpin {
     /// Never spins.
     pub(super) const fn disabled() -> AdaptiveSpin {
-        AdaptiveSpin { attempts: 0, backoff: 0, next_backoff: 0 }
+        AdaptiveSpin { attempts: 0, attempts_max: 0, backoff: 0, next_backoff: 0 }
+    }
+
+    /// For a task that waits for many connections at once, and is woken for each of few.
+    #[cfg(target_os = "linux")]
+    pub(crate) const fn of_poller() -> AdaptiveSpin {
+        AdaptiveSpin::up_to(POLLS_MAX)
+    }
+
+    const fn up_to(attempts_max: u8) -> AdaptiveSpin {
+        AdaptiveSpin { attempts: 1, attempts_max, backoff: 1, next_backoff: 1 }
     }
 
     /// How many attempts to make in this call, each after `sched_yield(2)`. The caller reports a hit or a
@@ -69,7 +85,7 @@ impl AdaptiveSpin {
 
     /// An attempt has paid.
     pub(super) fn hit(&mut self) {
-        self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
+        self.attempts = self.attempts.saturating_mul(2).clamp(1, self.attempts_max);
         self.next_backoff = 1;
     }
 

@@ -16,6 +16,7 @@ use echown_fd::kind;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use super::adaptive_spin::AdaptiveSpin;
 use super::checked::{Checked, Held, Kind, marker};
 use super::syscalls::Syscalls;
 use crate::ownership::{Registry, Site};
@@ -139,5 +140,41 @@ impl Poller {
             syscalls.epoll_wait(fd, spare, left.as_ref())
         })?;
         Ok(())
+    }
+
+    /// [`wait`](Poller::wait) that yields and polls a few times before it blocks, where that pays: where the
+    /// polls find another event than the `last` one. The next message of a lone client would have come in
+    /// time to be woken by it.
+    ///
+    /// # Errors
+    /// See [`wait`](Poller::wait).
+    #[track_caller]
+    pub(crate) fn wait_spinning(
+        &self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+        last: u64,
+        spin: &mut AdaptiveSpin,
+    ) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return self.wait(events, timeout);
+        }
+        let attempts = spin.attempts(&self.handle().record().registry);
+        for _ in 0..attempts {
+            std::thread::yield_now();
+            self.wait(events, Some(Duration::ZERO))?;
+            if !events.0.is_empty() {
+                if events.iter().any(|event| event.key != last) {
+                    spin.hit();
+                } else {
+                    spin.miss();
+                }
+                return Ok(());
+            }
+        }
+        if attempts > 0 {
+            spin.miss();
+        }
+        self.wait(events, timeout)
     }
 }

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing};
 use super::writer::{self, Job, Unsent};
 use crate::echo::{EndReason, Turn};
-use crate::net::{Events, Poller, Trigger};
+use crate::net::{AdaptiveSpin, Events, Poller, Trigger};
 use crate::ownership::closing::catch_panic;
 use crate::ownership::{Error, ErrorKind, TaskId, Unparked};
 use crate::pool::Orphans;
@@ -39,6 +39,9 @@ pub(super) struct Worker {
     events: Events,
     /// The keys of one look, and their connections.
     found: Vec<Arc<Connection>>,
+    spin: AdaptiveSpin,
+    /// The key of the last event.
+    last: u64,
     /// Connections that have input, all held by this task.
     queue: VecDeque<Arc<Connection>>,
     buffer: Vec<u8>,
@@ -66,6 +69,8 @@ impl Worker {
             connections,
             events: Events::new(),
             found: Vec::new(),
+            spin: AdaptiveSpin::of_poller(),
+            last: STOP,
             queue: VecDeque::new(),
             buffer: vec![0; BUFFER_BYTES],
             writers,
@@ -103,7 +108,8 @@ impl Worker {
     /// Claims the connections that have input.
     fn look(&mut self, timeout: Option<Duration>) -> io::Result<Seen> {
         let timeout = if self.queue.is_empty() { timeout } else { Some(Duration::ZERO) };
-        self.wait.poller.wait(&mut self.events, timeout)?;
+        self.wait.poller.wait_spinning(&mut self.events, timeout, self.last, &mut self.spin)?;
+        self.last = self.events.iter().last().map_or(self.last, |event| event.key);
         let mut seen = Seen::default();
         let keys = self.events.iter().filter_map(|event| {
             match event.key {
