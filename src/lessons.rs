@@ -16,6 +16,7 @@ mod idle_client;
 mod offer;
 mod order;
 mod panic_order;
+mod park;
 mod passing;
 mod project;
 mod reused_number;
@@ -46,6 +47,7 @@ pub(crate) static LESSONS: &[Lesson] = &[
     close_on_exec::LESSON,
     three_tables::LESSON,
     passing::LESSON,
+    park::LESSON,
 ];
 
 /// The beginning of the page that lists the lessons.

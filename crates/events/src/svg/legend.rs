@@ -34,15 +34,18 @@ impl Canvas<'_> {
             (State::Split, "split", "split: its halves have owners"),
             (State::Cancelled, "o5 cancelled", "shut down by a cancel"),
         ];
-        for (_, class, words) in states.iter().filter(|it| used.states.contains(&(it.0 as u8))) {
+        for (state, class, words) in states.iter().filter(|it| used.states.contains(&(it.0 as u8)))
+        {
             let at = self.place(&mut x, 24.0, words);
+            // As the bars are drawn.
+            let inset = if *state == State::Parked { 3.0 } else { 0.0 };
             self.xml
                 .element("rect")
                 .attribute("class", class)
                 .number("x", at)
-                .number("y", self.y + 2.0)
+                .number("y", self.y + 2.0 + inset)
                 .number("width", 22.0)
-                .number("height", 10.0)
+                .number("height", 10.0 - 2.0 * inset)
                 .empty();
             self.words(at + 28.0, words);
         }

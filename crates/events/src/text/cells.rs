@@ -30,7 +30,7 @@ pub(super) struct Symbols {
 pub(super) const UNICODE: Symbols = Symbols {
     owned: Symbol('─', ""),
     offered: Symbol('╌', ""),
-    parked: Symbol('_', ""),
+    parked: Symbol('_', "parked"),
     split: Symbol('·', ""),
     cancelled: Symbol('~', ""),
     acquired: Symbol('●', "acquired"),
@@ -48,7 +48,7 @@ pub(super) const UNICODE: Symbols = Symbols {
 pub(super) const ASCII: Symbols = Symbols {
     owned: Symbol('-', ""),
     offered: Symbol('.', ""),
-    parked: Symbol('_', ""),
+    parked: Symbol('_', "parked"),
     split: Symbol(':', ""),
     cancelled: Symbol('~', ""),
     acquired: Symbol('o', "acquired"),
@@ -69,6 +69,7 @@ impl Symbols {
         let all = [
             self.acquired,
             self.given,
+            self.parked,
             self.offer,
             self.parted,
             self.rejoined,

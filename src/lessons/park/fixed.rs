@@ -1,0 +1,40 @@
+//! A connection that waits is parked; a free worker claims it for a turn.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use echown::net::Stream;
+use echown::ownership::{Lot, Unparked};
+use echown::thread;
+
+/// Claims a connection that has input, and replies until it is parked.
+fn turn(mut client: &Stream, lot: &Lot) -> io::Result<()> {
+    if client.unpark(lot)? != Unparked::Claimed {
+        return Ok(());
+    }
+    let mut request = [0; 16];
+    let mut is_parked = false;
+    while !is_parked {
+        let len = client.read(&mut request)?;
+        client.write_all(&request[..len])?;
+        is_parked = client.park(lot)?;
+    }
+    Ok(())
+}
+
+pub fn run() -> Result<(), Box<dyn Error>> {
+    let lot = Lot::new();
+    let (client, mut browser) = Stream::pair()?;
+    let client = Arc::new(client);
+    client.park(&lot)?;
+    for worker in ["worker 1", "worker 2"] {
+        write!(browser, "hello, {worker}")?;
+        let (client, lot) = (Arc::clone(&client), lot.clone());
+        let job = move || turn(&client, &lot);
+        // An error ends the turn, not the server.
+        let _ = thread::spawn_named(worker, [], job)?.join_flat();
+    }
+    client.unpark(&lot)?;
+    Ok(())
+}
