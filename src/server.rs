@@ -27,6 +27,7 @@ mod limiter;
 mod metrics;
 #[cfg(target_os = "linux")]
 mod parking;
+mod parking_counts;
 #[cfg(feature = "serve")]
 mod probe;
 mod refusals;

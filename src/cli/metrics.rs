@@ -50,6 +50,8 @@ impl Collector for Numbers {
         family.counter("echown_connections", help, None, connections.connections)?;
         let help = "Connections that are open.";
         family.gauge("echown_connections_open", help, connections.open)?;
+        let help = "Open connections that wait for input without a thread.";
+        family.gauge("echown_connections_parked", help, metrics.parking.parked)?;
         let help = "Connections that can be open at a time.";
         family.gauge("echown_connections_max", help, metrics.connections_max)?;
         let help = "Connections refused, by the limit that was reached.";
@@ -61,6 +63,13 @@ impl Collector for Numbers {
         family.counters("echown_connections_ended", help, "reason", ended)?;
         let help = "Connections ended by an error, such as a reset or a timeout.";
         family.counter("echown_connection_errors", help, None, connections.ends.errors())?;
+
+        let help = "How often a connection was parked.";
+        family.counter("echown_parks", help, None, metrics.parking.parks)?;
+        let help = "Threads that wait for clients of parked connections to read.";
+        family.gauge("echown_park_writers", help, metrics.parking.writers)?;
+        let help = "Threads that there can be for clients that do not read.";
+        family.gauge("echown_park_writers_max", help, metrics.writers_max)?;
 
         let help = "Bytes received by connections that have ended.";
         family.counter("echown_received", help, Some(&Unit::Bytes), metrics.bytes_in)?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::end_counts::{ConnectionCounts, EndCounter, count};
 use super::latency::Latency;
+use super::parking_counts::{ParkingCounter, ParkingCounts};
 use super::refusals::{Limit, Refusals};
 use crate::echo::EndReason;
 
@@ -70,6 +71,7 @@ pub(super) struct Counters {
     pub(super) ends: EndCounter,
     pub(super) refusals: Refusals,
     pub(super) latency: Latency,
+    pub(super) parking: ParkingCounter,
 }
 
 impl Counters {
@@ -191,7 +193,9 @@ impl ConnectionLimiter {
         let connections = self.counters.connections.load(Ordering::Relaxed);
         // Computed, so that the three always add up; a connection may end before it is counted.
         let ended = ends.total() - ends.get(EndReason::Refused);
-        ConnectionCounts { connections, open: connections.saturating_sub(ended), ends }
+        let open = connections.saturating_sub(ended);
+        let ParkingCounts { parked, writers, .. } = self.counters.parking.counts();
+        ConnectionCounts { connections, open, parked, writers, ends }
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {

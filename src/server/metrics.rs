@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use super::end_counts::ConnectionCounts;
 use super::latency::LatencyCounts;
 use super::limiter::ConnectionLimiter;
+use super::parking_counts::ParkingCounts;
 use super::refusals::Limit;
 use super::{ControlHandle, Server, ServerSummary, ShutdownResult};
 use crate::faults::FaultInjector;
@@ -49,6 +50,7 @@ pub(crate) struct MetricsReader {
     registry: Registry,
     pool: Pool,
     control: ControlHandle,
+    writers_max: usize,
     started: SystemTime,
 }
 
@@ -62,6 +64,9 @@ pub(crate) struct Metrics {
     pub(crate) refused: [(Limit, u64); Limit::ALL.len()],
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    pub(crate) parking: ParkingCounts,
+    /// How many threads there can be for writes that block; 0 without parking.
+    pub(crate) writers_max: usize,
     /// From accept to the start of the handler.
     pub(crate) latency: LatencyCounts,
     /// Findings by code, without those that are ignored.
@@ -93,6 +98,7 @@ impl Server {
             registry: self.registry.clone(),
             pool: self.pool.clone(),
             control: self.control(),
+            writers_max: self.capacity.writers,
             started: SystemTime::now(),
         }
     }
@@ -110,6 +116,8 @@ impl MetricsReader {
             refused: limiter.counters.refusals.counts(),
             bytes_in,
             bytes_out,
+            parking: limiter.counters.parking.counts(),
+            writers_max: self.writers_max,
             latency: limiter.counters.latency.counts(),
             findings: self.findings(),
             owned_descriptors: self.registry.owned_descriptors(),

@@ -1,5 +1,6 @@
 //! `/metrics`: its two formats, its page in the docs, and that it agrees with the summary.
 
+mod parking;
 mod parse;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,7 +9,7 @@ use crate::common::wait_until;
 
 /// Sends without reading until the server's kernel and the client's are full, so that a thread of the server
 /// waits for this client.
-fn fill(client: &TcpStream, is_waiting: impl Fn() -> bool) {
+pub fn fill(client: &TcpStream, is_waiting: impl Fn() -> bool) {
     client.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
     let block = pattern(256 * 1024);
     wait_until("a writer waits for the client", || {
@@ -20,7 +20,7 @@ fn fill(client: &TcpStream, is_waiting: impl Fn() -> bool) {
 }
 
 /// How many threads wait in a write.
-fn writers(server: &Server) -> usize {
+pub fn writers(server: &Server) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
     let is_writing = |task: &std::fs::DirEntry| {
         std::fs::read_to_string(task.path().join("syscall"))
@@ -29,7 +29,7 @@ fn writers(server: &Server) -> usize {
     tasks.filter_map(Result::ok).filter(is_writing).count()
 }
 
-fn round_trip(mut client: &TcpStream, message: &[u8]) {
+pub fn round_trip(mut client: &TcpStream, message: &[u8]) {
     client.write_all(message).unwrap();
     let mut back = vec![0; message.len()];
     client.read_exact(&mut back).unwrap();
@@ -42,6 +42,8 @@ fn idle_active_and_stuck_clients_are_served_at_once_with_few_threads() {
     const ACTIVE: usize = 64;
     const STUCK: usize = 20;
     let server = Server::start(&["--park", "--max-connections", "1100"]);
+    // All threads of an idle server run once it has served.
+    round_trip(&server.connect(), b"first");
     let before = server.threads();
     let idle: Vec<TcpStream> = (0..IDLE).map(|_| server.connect()).collect();
     idle.iter().for_each(|client| round_trip(client, b"once"));
@@ -73,6 +75,7 @@ fn idle_active_and_stuck_clients_are_served_at_once_with_few_threads() {
 #[test]
 fn a_client_that_reads_at_last_gets_everything_and_is_parked_again() {
     let server = Server::start(&["--park"]);
+    round_trip(&server.connect(), b"first");
     let before = server.threads();
     let client = server.connect();
     client.set_nonblocking(true).unwrap();

@@ -295,10 +295,12 @@ impl LotAcceptor {
         for connection in lot.all() {
             // After a cancellation the registry closes it, at the end of this task.
             if let Ok(Unparked::Claimed) = connection.stream.unpark(&lot.lot) {
+                self.worker.tally.unpark();
                 self.worker.abort(&connection);
             }
             lot.end_silently(&connection, EndReason::Aborted);
         }
+        self.worker.publish();
     }
 }
 

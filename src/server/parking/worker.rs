@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use slotmap::{DefaultKey, Key, KeyData};
 
+use super::super::parking_counts::Tally;
 use super::WaitResources;
 use super::connection::Connection;
 use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing};
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     buffer: Vec<u8>,
     pub(super) writers: Orphans<writer::Outcome>,
     writing: Writing,
+    pub(super) tally: Tally,
 }
 
 impl Worker {
@@ -75,6 +77,7 @@ impl Worker {
             buffer: vec![0; BUFFER_BYTES],
             writers,
             writing,
+            tally: Tally::default(),
         })
     }
 
@@ -97,6 +100,8 @@ impl Worker {
     /// # Errors
     /// This task was cancelled, or `epoll_wait(2)` failed.
     pub(super) fn round(&mut self, timeout: Option<Duration>) -> io::Result<Seen> {
+        // Before the wait: what happened since the last one is in it.
+        self.publish();
         let seen = self.look(timeout)?;
         for _ in 0..self.queue.len() {
             let Some(connection) = self.queue.pop_front() else { break };
@@ -132,14 +137,21 @@ impl Worker {
             // Marked: the task that has it reads again. Gone: it was closed. Errors: this task was cancelled, and the
             // next wait returns that.
             if let Ok(Unparked::Claimed) = connection.stream.unpark(&self.lot.lot) {
+                self.tally.unpark();
                 self.queue.push_back(connection);
             }
         }
         Ok(seen)
     }
 
-    /// Serves a connection of this task in this round.
+    /// Adds what this worker has counted to the numbers of the server.
+    pub(super) fn publish(&mut self) {
+        self.lot.limiter.counters.parking.add(&mut self.tally);
+    }
+
+    /// Serves a connection that this task has claimed in this round.
     pub(super) fn enqueue(&mut self, connection: Arc<Connection>) {
+        self.tally.unpark();
         self.queue.push_back(connection);
     }
 
@@ -192,7 +204,7 @@ impl Worker {
 
     fn park(&mut self, connection: Arc<Connection>) {
         match self.lot.park(&connection) {
-            Ok(true) => {}
+            Ok(true) => self.tally.park(),
             // Input came after the last read.
             Ok(false) => self.queue.push_back(connection),
             Err(error) => self.close(&connection, Err(error.into())),
@@ -247,6 +259,7 @@ impl Worker {
             Ok(promise) => {
                 // First: the writer may have ended before it is adopted, and is then reaped at once.
                 self.writing().insert(promise.task().id, connection);
+                self.lot.limiter.counters.parking.writer_started();
                 if let Err(refused) = self.writers.adopt(promise) {
                     // Only a task other than the parent is rejected, and this task is the parent.
                     tracing::error!("{refused}");
@@ -313,6 +326,7 @@ impl Worker {
         }
         match connection.stream.unpark(&self.lot.lot) {
             Ok(Unparked::Claimed) => {
+                self.tally.unpark();
                 let result = Err(EndReason::IdleTimeout.into_error());
                 self.close(&connection, result);
                 None

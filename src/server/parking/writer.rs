@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use slotmap::Key;
 
+use super::super::parking_counts::Tally;
 use super::connection::Connection;
 use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing};
 use crate::echo::{EndReason, Turn, send_back};
@@ -54,6 +55,7 @@ pub(super) fn reaped(lot: &Arc<ConnectionLot>, writing: &Writing) -> Orphans<Out
     Orphans::reaped_by(&registry, move |task, outcome| {
         let connection = writing.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.id);
         let Some(connection) = connection else { return };
+        lot.limiter.counters.parking.writer_ended();
         match outcome {
             Ok(Outcome::Parked) => {}
             Ok(Outcome::Ended(result)) => lot.end(&connection, result),
@@ -132,6 +134,9 @@ impl Job {
                         self.poller.add(stream, key, Trigger::Edge)?;
                     }
                     if self.lot.park(&self.connection)? {
+                        let mut tally = Tally::default();
+                        tally.park();
+                        self.lot.limiter.counters.parking.add(&mut tally);
                         return Ok(Served::Parked);
                     }
                     stream.reset_on_close()?;
