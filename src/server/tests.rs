@@ -65,3 +65,28 @@ fn a_server_that_stops_before_it_accepts_is_never_ready() {
     server.serve_with(&mut seen).unwrap();
     assert!(!seen.1);
 }
+
+#[test]
+fn a_handler_without_turns_is_rejected_before_anything_is_opened() {
+    struct Silent;
+    impl crate::echo::Handler for Silent {
+        fn name(&self) -> &'static str {
+            "silent"
+        }
+
+        fn serve(&self, _: crate::net::Stream) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let registry = Registry::new();
+    let settings = ServerSettings { park: NonZeroUsize::new(1), ..ServerSettings::default() };
+    let endpoints = ["127.0.0.1:0".parse().unwrap()];
+    let rejected = Server::bind(&registry, &endpoints, settings, Arc::new(Silent)).unwrap_err();
+    let expected = if cfg!(target_os = "linux") {
+        "connections of `silent` cannot be parked: it does not serve in turns"
+    } else {
+        "connections are parked in an epoll instance, which only Linux has"
+    };
+    assert_eq!(rejected.to_string(), expected);
+    assert!(registry.snapshot().resources.is_empty());
+}

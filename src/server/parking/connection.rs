@@ -19,7 +19,6 @@ pub(super) struct Connection {
     permit: Permit,
     /// The peer has finished; see [`is_at_end`](Connection::is_at_end).
     is_at_end: AtomicBool,
-    is_started: AtomicBool,
     is_draining: AtomicBool,
     /// Of the last turn, in milliseconds of the lot's clock.
     last_turn: AtomicU64,
@@ -44,7 +43,6 @@ impl Connection {
             style,
             permit,
             is_at_end: AtomicBool::new(false),
-            is_started: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             last_turn: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -66,18 +64,14 @@ impl Connection {
         self.is_at_end.store(true, Ordering::Release);
     }
 
-    /// Counts the time to the first turn. Called by the owner.
+    /// Counts the time from the accept until its input is served.
     pub(super) fn count_start(&self) {
-        // ord: Relaxed; only the owner reads and writes it, and the slot orders owners.
-        if !self.is_started.load(Ordering::Relaxed) {
-            self.is_started.store(true, Ordering::Relaxed);
-            self.permit.count_start(self.stream.resource().age_nanos());
-        }
+        self.permit.count_start(self.stream.resource().age_nanos());
     }
 
     /// Shuts down the reading, once, for a drain. Called by the owner.
     pub(super) fn drain(&self) -> io::Result<()> {
-        // ord: Relaxed; as in `count_start`.
+        // ord: Relaxed; only the owner reads and writes it, and the slot orders owners.
         if self.is_draining.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use super::super::limiter::{ConnectionLimiter, Permit};
 use super::connection::Connection;
 use crate::echo::{EndReason, SharedHandler, Turns};
 use crate::net::{Address, Stream};
-use crate::ownership::{Error, Lot, TaskId};
+use crate::ownership::{Error, ErrorKind, Lot, TaskId};
 use crate::pool::Pool;
 
 /// Size of a worker's buffer, which all of its connections use: that of the largest buffer that a connection
@@ -127,6 +127,8 @@ impl ConnectionLot {
         let ends = &self.limiter.counters.ends;
         match result {
             Ok(reason) => ends.count_and_log(reason, connection, None),
+            // Logged where it is cancelled.
+            Err(error) if is_cancelled(&error) => ends.count(EndReason::Aborted),
             Err(error) => {
                 let reason = EndReason::from_error(&error);
                 // Do not repeat an error that says no more than the reason.
@@ -183,4 +185,9 @@ impl ConnectionLot {
     fn connections(&self) -> MutexGuard<'_, SlotMap<DefaultKey, Arc<Connection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the task that made the call was cancelled.
+pub(super) fn is_cancelled(error: &io::Error) -> bool {
+    Error::in_io(error).is_some_and(|error| error.kind() == ErrorKind::Cancelled)
 }

@@ -10,12 +10,12 @@ use slotmap::{DefaultKey, Key, KeyData};
 use super::super::parking_counts::Tally;
 use super::WaitResources;
 use super::connection::Connection;
-use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing};
+use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing, is_cancelled};
 use super::writer::{self, Job, Unsent};
-use crate::echo::{EndReason, Turn};
+use crate::echo::{EndReason, Turn, reset_by};
 use crate::net::{AdaptiveSpin, Events, Poller, Trigger};
 use crate::ownership::closing::catch_panic;
-use crate::ownership::{Error, ErrorKind, TaskId, Unparked};
+use crate::ownership::{TaskId, Unparked};
 use crate::pool::Orphans;
 
 /// Keys of what is no connection. The index of a connection's key is not the maximum.
@@ -133,7 +133,8 @@ impl Worker {
             }
             found.push(Arc::clone(connection));
         });
-        while let Some(connection) = self.found.pop() {
+        let mut found = std::mem::take(&mut self.found);
+        for connection in found.drain(..) {
             // Marked: the task that has it reads again. Gone: it was closed. Errors: this task was cancelled, and the
             // next wait returns that.
             if let Ok(Unparked::Claimed) = connection.stream.unpark(&self.lot.lot) {
@@ -141,6 +142,7 @@ impl Worker {
                 self.queue.push_back(connection);
             }
         }
+        self.found = found;
         Ok(seen)
     }
 
@@ -159,14 +161,16 @@ impl Worker {
     pub(super) fn admit(&mut self, connection: Arc<Connection>) {
         let key = connection.key.data().as_ffi();
         match self.connections().add(&connection.stream, key, Trigger::Edge) {
-            Ok(()) => self.park(connection),
+            Ok(()) => {
+                connection.count_start();
+                self.park(connection);
+            }
             Err(error) => self.close(&connection, Err(error)),
         }
     }
 
     /// One turn.
     fn serve(&mut self, connection: Arc<Connection>) {
-        connection.count_start();
         if self.lot.is_draining()
             && let Err(error) = connection.drain()
         {
@@ -180,10 +184,14 @@ impl Worker {
             Ok(Ok(Turn::Drained)) => self.park(connection),
             Ok(Ok(Turn::More)) => self.queue.push_back(connection),
             Ok(Ok(Turn::Finished)) => self.finish(connection),
-            Ok(Ok(Turn::Blocked { from, to })) => {
-                let unsent = Unsent::Bytes(self.buffer[from..to].to_vec());
-                self.start_writer(connection, unsent);
-            }
+            Ok(Ok(Turn::Blocked { from, to })) => match unsent(&self.buffer[from..to]) {
+                Some(unsent) => self.start_writer(connection, Unsent::Bytes(unsent)),
+                None => {
+                    let error = io::ErrorKind::OutOfMemory.into();
+                    let error = reset_by(&connection.stream, error);
+                    self.close(&connection, Err(error));
+                }
+            },
             Ok(Err(error)) => self.close(&connection, Err(error)),
             Err(panic) => {
                 tracing::error!(task = %connection, "panicked: {}", echown_fd::escape::text(&panic));
@@ -229,6 +237,10 @@ impl Worker {
     /// Takes a connection out of the epoll instance and closes it.
     fn leave(&self, connection: &Connection) {
         self.unregister(connection);
+        self.release(connection);
+    }
+
+    fn release(&self, connection: &Connection) {
         if let Err(error) = connection.stream.release() {
             tracing::debug!(task = %connection, "failed to close: {error}");
         }
@@ -266,12 +278,9 @@ impl Worker {
                 }
             }
             Err(error) => {
-                tracing::debug!(task = %connection, "no writer: {error}");
-                let _ = connection.stream.reset_on_close();
-                if let Err(error) = connection.stream.release() {
-                    tracing::debug!(task = %connection, "failed to close: {error}");
-                }
                 let error = io::Error::new(io::ErrorKind::OutOfMemory, error);
+                let error = reset_by(&connection.stream, error);
+                self.release(&connection);
                 self.lot.end(&connection, Err(error));
             }
         }
@@ -338,6 +347,10 @@ impl Worker {
     }
 }
 
-pub(super) fn is_cancelled(error: &io::Error) -> bool {
-    Error::in_io(error).is_some_and(|error| error.kind() == ErrorKind::Cancelled)
+/// A copy of the bytes, with room for a whole buffer; `None` if there is no memory for it.
+fn unsent(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(BUFFER_BYTES).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(copy)
 }
