@@ -134,6 +134,16 @@ impl<K: Kind> Checked<K> {
         self.release()
     }
 
+    /// Closes it where no caller can handle an error of the close: that is reported, as in a drop.
+    ///
+    /// # Errors
+    /// The current task is not the owner.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub(crate) fn close_reporting(&self) -> Result<(), Error> {
+        self.handle().release_reporting(Site::here())
+    }
+
     /// Bytes received and bytes sent through it so far. Any task may call it.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {

@@ -19,6 +19,7 @@ use super::error::{Error, ErrorKind, Refused};
 use super::fd_table;
 use super::record::{Managed, Record};
 use super::slot::SlotState;
+use super::task::Task;
 use super::{snapshot, task};
 use crate::sys::fork;
 
@@ -47,6 +48,26 @@ impl<C: Managed + 'static> Handle<C> {
     }
 
     pub(crate) fn release(&self, site: Site) -> Result<(), Error> {
+        self.release_by(site, |held, me| complete_close(held, me, Event::Released, site))
+    }
+
+    /// Releases it where no caller can handle an error of the finalizer: that is reported, as in a drop.
+    ///
+    /// # Errors
+    /// The current task is not the owner.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn release_reporting(&self, site: Site) -> Result<(), Error> {
+        self.release_by(site, |held, me| {
+            complete_close_reporting(held, me, Event::Released, site);
+            Ok(())
+        })
+    }
+
+    fn release_by(
+        &self,
+        site: Site,
+        complete: impl FnOnce(&dyn Managed, &Arc<Task>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let record = self.record();
         // In a forked child a second release fails, as in the parent process.
         if fork::in_forked_child() && close_in_fork(record, || self.0.drop_in_fork()) {
@@ -60,7 +81,7 @@ impl<C: Managed + 'static> Handle<C> {
         }
         task::begin_close(&held, &[SlotState::Held])
             .map_err(|word| record.release_refusal(word, &me, site))?;
-        complete_close(&*held, &me, Event::Released, site)
+        complete(&*held, &me)
     }
 
     pub(crate) fn transfer(&self, site: Site) -> Result<(), Error> {

@@ -207,16 +207,19 @@ impl Left {
 /// Encodes bytes as requests of a style.
 type Prepare = fn(&[u8]) -> Vec<u8>;
 
-const STYLES: [(&str, Prepare); 4] = [
+/// The styles, and the plain echo with parked connections.
+const STYLES: [(&str, Prepare); 5] = [
     ("echo", <[u8]>::to_vec),
+    ("parked", <[u8]>::to_vec),
     ("callback", <[u8]>::to_vec),
     ("staged", lines),
     ("broadcast", frames),
 ];
 
 /// A style with places for all clients: some have few by default.
-fn roomy(style: &str) -> [&str; 4] {
-    ["--style", style, "--max-connections", "64"]
+fn roomy(style: &str) -> Vec<&str> {
+    let chosen = if style == "parked" { vec!["--park"] } else { vec!["--style", style] };
+    [chosen, vec!["--max-connections", "64"]].concat()
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn recoverable_faults_lose_no_bytes_and_no_connection_in_any_style() {
 
 #[test]
 fn a_failed_read_or_write_resets_its_connection_and_is_logged() {
-    for style in ["echo", "callback", "staged"] {
+    for style in ["echo", "parked", "callback", "staged"] {
         let prepare = if style == "staged" { lines } else { <[u8]>::to_vec };
         for kind in ["read", "write"] {
             let name = format!("{kind}-{style}");
@@ -276,8 +279,14 @@ fn a_failed_read_or_write_resets_its_connection_and_is_logged() {
 
 #[test]
 fn a_failed_accept_or_thread_rejects_clients_and_the_server_continues() {
-    for (kind, clients) in [("accept", 160), ("thread", 160)] {
-        let sabotaged = Sabotaged::start(kind, &format!("{kind}=0.2"), &[]);
+    // Parked, these clients need no thread.
+    for (name, kind, further) in [
+        ("accept", "accept", &[][..]),
+        ("accept-parked", "accept", &["--park"]),
+        ("thread", "thread", &[]),
+    ] {
+        let clients = 160;
+        let sabotaged = Sabotaged::start(name, &format!("{kind}=0.2"), further);
         let sent = pattern(3000);
         let tally = sabotaged.meet(clients, &sent);
         let whole = tally[&Went::Whole];
@@ -292,19 +301,21 @@ fn a_failed_accept_or_thread_rejects_clients_and_the_server_continues() {
 
 #[test]
 fn a_failed_close_is_reported_and_not_retried() {
-    let sabotaged = Sabotaged::start("close", "close=0.5", &[]);
-    let tally = sabotaged.meet(200, &pattern(3000));
-    assert_eq!(tally, BTreeMap::from([(Went::Whole, 200)]));
-    let left = sabotaged.stop();
-    assert!(left.struck("close") > 50, "{}", left.summary);
-    let reported =
-        left.reports.iter().filter(|report| report["code"] == "finalizer-failed").count();
-    assert_eq!(reported, left.reports.len(), "{:?}", left.reports.first());
-    // Half of them return EINTR, which is not reported.
-    let range = left.struck("close") / 4..left.struck("close") * 3 / 4;
-    assert!(range.contains(&(reported as u64)), "{reported} of {}", left.summary);
-    let text = left.reports[0].to_string();
-    assert!(text.contains("Input/output error"), "{text}");
+    for (name, further) in [("close", &[][..]), ("close-parked", &["--park"])] {
+        let sabotaged = Sabotaged::start(name, "close=0.5", further);
+        let tally = sabotaged.meet(200, &pattern(3000));
+        assert_eq!(tally, BTreeMap::from([(Went::Whole, 200)]), "{name}");
+        let left = sabotaged.stop();
+        assert!(left.struck("close") > 50, "{name}: {}", left.summary);
+        let reported =
+            left.reports.iter().filter(|report| report["code"] == "finalizer-failed").count();
+        assert_eq!(reported, left.reports.len(), "{name}: {:?}", left.reports.first());
+        // Half of them return EINTR, which is not reported.
+        let range = left.struck("close") / 4..left.struck("close") * 3 / 4;
+        assert!(range.contains(&(reported as u64)), "{name}: {reported} of {}", left.summary);
+        let text = left.reports[0].to_string();
+        assert!(text.contains("Input/output error"), "{name}: {text}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing, is_cancelled};
 use super::writer::{self, Job, Unsent};
 use crate::echo::{EndReason, Turn, reset_by};
-use crate::net::{AdaptiveSpin, Events, Poller, Trigger};
+use crate::net::{AdaptiveSpin, Events, Poller, Stream, Trigger};
 use crate::ownership::closing::catch_panic;
 use crate::ownership::{TaskId, Unparked};
 use crate::pool::Orphans;
@@ -207,7 +207,7 @@ impl Worker {
         if connection.is_at_end() {
             return true;
         }
-        self.lot.has_faults && connection.stream.wait_readable(Some(Duration::ZERO)).unwrap_or(true)
+        self.lot.has_faults && may_be_read(&connection.stream)
     }
 
     fn park(&mut self, connection: Arc<Connection>) {
@@ -241,7 +241,7 @@ impl Worker {
     }
 
     fn release(&self, connection: &Connection) {
-        if let Err(error) = connection.stream.release() {
+        if let Err(error) = connection.stream.close_reporting() {
             tracing::debug!(task = %connection, "failed to close: {error}");
         }
     }
@@ -334,6 +334,11 @@ impl Worker {
             return Some(due);
         }
         match connection.stream.unpark(&self.lot.lot) {
+            // Input arrived in time, and no worker was free to look.
+            Ok(Unparked::Claimed) if may_be_read(&connection.stream) => {
+                self.enqueue(connection);
+                Some(now.saturating_add(timeout))
+            }
             Ok(Unparked::Claimed) => {
                 self.tally.unpark();
                 let result = Err(EndReason::IdleTimeout.into_error());
@@ -353,4 +358,9 @@ fn unsent(bytes: &[u8]) -> Option<Vec<u8>> {
     copy.try_reserve_exact(BUFFER_BYTES).ok()?;
     copy.extend_from_slice(bytes);
     Some(copy)
+}
+
+/// Whether there is input, the end of the stream, or an error.
+fn may_be_read(stream: &Stream) -> bool {
+    stream.wait_readable(Some(Duration::ZERO)).unwrap_or(true)
 }

@@ -93,7 +93,7 @@ impl Job {
         };
         // It may be registered: a park that failed.
         let _ = self.poller.remove(&self.connection.stream);
-        match (self.connection.stream.release(), result) {
+        match (self.connection.stream.close_reporting(), result) {
             (Err(error), Ok(_)) => Outcome::Ended(Err(error.into())),
             (_, result) => Outcome::Ended(result),
         }
