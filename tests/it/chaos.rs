@@ -229,12 +229,20 @@ fn three_thousand_connections_under_chaos_leave_only_reports() {
 
 #[test]
 fn lines_passed_between_machines_survive_chaos() {
+    survives_chaos("staged", &["--style", "staged"], lines);
+}
+
+#[test]
+fn parked_connections_survive_chaos() {
+    survives_chaos("parked", &["--park"], <[u8]>::to_vec);
+}
+
+fn survives_chaos(name: &str, style: &[&str], prepare: fn(&[u8]) -> Vec<u8>) {
     const CLIENTS: u64 = 600;
     // Places for those that are still exiting when the next ones arrive, on a loaded machine.
-    let staged = ["--style", "staged", "--max-connections", "256"];
-    let chaotic = Chaotic::start("staged", MIXED, 5, &staged);
+    let chaotic = Chaotic::start(name, MIXED, 5, &[style, &["--max-connections", "256"]].concat());
     let before = chaotic.server.open_descriptors();
-    let met = meet_with(chaotic.server.address(), CLIENTS, lines);
+    let met = meet_with(chaotic.server.address(), CLIENTS, prepare);
     chaotic.server.wait_for_descriptors(|open| open == before);
     let left = chaotic.stop();
     assert_eq!(left.code, Some(0), "the policy is `warn`");
