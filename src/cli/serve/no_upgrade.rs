@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use clap::Args;
 
 use super::ServeArguments;
-use crate::bind::{Listening, ReceivedListener, SocketFile};
+use crate::bind::{ReceivedListener, SocketFile};
 use crate::net::PipeWriter;
 use crate::ownership::Registry;
 use crate::server::{Reserved, Server};
+use crate::status::StatusServer;
 
 /// No options.
 #[derive(Args)]
@@ -37,7 +38,7 @@ impl Upgrade {
         self,
         _: &Registry,
         _: &Server,
-        _: Option<Listening>,
+        _: Option<&StatusServer>,
     ) -> Result<BoundUpgrade, String> {
         match self.0 {}
     }
