@@ -8,16 +8,13 @@ use echown::net::Stream;
 use echown::ownership::{Lot, Unparked};
 use echown::thread;
 
-/// Claims a connection that has input, and replies until it is parked.
+/// Claims a connection that has input, and replies.
 fn turn(mut client: &Stream, lot: &Lot) -> io::Result<()> {
-    if client.unpark(lot)? != Unparked::Claimed {
-        return Ok(());
-    }
     let mut request = [0; 16];
-    let mut is_parked = false;
-    while !is_parked {
+    let mut is_ours = client.unpark(lot)? == Unparked::Claimed;
+    while is_ours {
         let len = client.read(&mut request)?;
-        is_parked = client.park(lot)?;
+        is_ours = !client.park(lot)?;
         client.write_all(&request[..len])?;
     }
     Ok(())
@@ -25,6 +22,7 @@ fn turn(mut client: &Stream, lot: &Lot) -> io::Result<()> {
 
 pub fn run() -> Result<(), Box<dyn Error>> {
     let lot = Lot::new();
+    let mut outcome = Ok(());
     let (client, mut browser) = Stream::pair()?;
     let client = Arc::new(client);
     client.park(&lot)?;
@@ -32,9 +30,10 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         write!(browser, "hello, {worker}")?;
         let (client, lot) = (Arc::clone(&client), lot.clone());
         let job = move || turn(&client, &lot);
+        let turn = thread::spawn_named(worker, [], job)?;
         // An error ends the turn, not the server.
-        let _ = thread::spawn_named(worker, [], job)?.join_flat();
+        outcome = outcome.and(turn.join_flat());
     }
     client.unpark(&lot)?;
-    Ok(())
+    Ok(outcome?)
 }
