@@ -80,7 +80,7 @@ fn enter_all(server: &Server, clients: usize) -> Vec<TcpStream> {
 }
 
 /// A client whose receive buffer holds very little while it does not read.
-fn with_a_small_receive_buffer(server: &Server) -> TcpStream {
+pub fn with_a_small_receive_buffer(server: &Server) -> TcpStream {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
     // Only for this connection, not for servers that other tests start meanwhile.
     let flags = SocketFlags::CLOEXEC;

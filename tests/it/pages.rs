@@ -473,3 +473,21 @@ fn only_line_numbers_in_src_may_differ_between_page_and_output() {
     let tests = "opened at tests/a.rs:9:41";
     assert_ne!(without_lines(tests), without_lines(&tests.replace(":9:", ":10:")));
 }
+
+#[test]
+fn the_page_of_parking_shows_the_custody_of_a_parked_connection() {
+    let mut server = Server::start(&["--park"]);
+    let mut client = server.connect();
+    for _ in 0..1000 {
+        client.write_all(b"Hello\n").unwrap();
+        client.read_exact(&mut [0; 6]).unwrap();
+    }
+    let table = custody(&mut server, &["6000 bytes out", "parked 1000 times"]);
+    let acceptor = task(&table, "accept ", None);
+    let begin = acceptor.iter().position(|line| line.starts_with("  tcp stream"));
+    let mut lines = vec![acceptor[0].clone(), "  ...".to_owned()];
+    lines.extend_from_slice(&acceptor[begin.expect("the acceptor owns it")..]);
+    let output_text = Shown::new(&server, 3000, Some(&client)).text(&lines);
+    let output_text = format!("$ kill -USR1 $(pgrep echown)\n...\n{output_text}...\n");
+    assert_page_shows("docs/parking.md", "a parked connection", "console", &output_text);
+}

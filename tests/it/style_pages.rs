@@ -1,4 +1,4 @@
-//! `docs/styles/`: the pictures of how ownership flows in the four styles, recorded with real clients.
+//! `docs/styles/` and `docs/parking.md`: the pictures of how ownership flows, recorded with real clients.
 //! `ci/pages` writes them.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use echown::events::timeline::{Selection, Timeline};
 use echown::events::{Kind, Line, mermaid};
 use rustix::process::Signal;
 
-use super::broadcast::{frame, try_hear};
+use super::broadcast::{frame, try_hear, with_a_small_receive_buffer};
 use super::server::Server;
 use crate::common::doc_pages::{assert_page_shows, without_lines};
 use crate::common::temp_path::TempPath;
@@ -39,7 +39,11 @@ impl Recorded {
     }
 
     fn connect(&mut self) -> TcpStream {
-        let client = self.server.connect();
+        self.add(Server::connect)
+    }
+
+    fn add(&mut self, connect: impl Fn(&Server) -> TcpStream) -> TcpStream {
+        let client = connect(&self.server);
         self.clients.push(client.local_addr().unwrap().to_string());
         client
     }
@@ -200,4 +204,37 @@ fn the_page_of_the_style_staged_shows_the_way_through_the_machines() {
     assert_picture_shows("staged.svg", &timeline);
     let diagram = mermaid::render(&timeline);
     assert_page_shows("docs/styles/staged.md", "the hand-overs", "mermaid", &diagram);
+}
+
+/// A connection of a server with one worker, which is the acceptor: parked between two turns, and given to a
+/// writer while its client does not read.
+fn parked_connection() -> Timeline {
+    let mut recorded = Recorded::start("echown serve --park", 3000);
+    let mut stream = recorded.add(with_a_small_receive_buffer);
+    stream.write_all(b"Hello\n").unwrap();
+    stream.read_exact(&mut [0; 6]).unwrap();
+    recorded.wait_for_steps(4);
+    // All that it reads is there when it goes on, so that it parks the connection only after it has blocked.
+    recorded.server.hold();
+    stream.set_nonblocking(true).unwrap();
+    let (block, mut sent) = (vec![b'.'; 64 * 1024], 0);
+    while let Ok(len) = stream.write(&block) {
+        sent += len;
+    }
+    stream.set_nonblocking(false).unwrap();
+    recorded.server.signal(Signal::CONT);
+    recorded.wait_for_steps(6);
+    stream.read_exact(&mut vec![0; sent]).unwrap();
+    recorded.wait_for_end(0);
+    drop(stream);
+    recorded.wait_for_steps(9);
+    recorded.finish(&["tcp listener", "tcp stream"])
+}
+
+#[test]
+fn the_page_of_parking_shows_a_connection_that_changes_hands() {
+    let timeline = parked_connection();
+    assert_picture_shows("parking.svg", &timeline);
+    let diagram = mermaid::render(&timeline);
+    assert_page_shows("docs/parking.md", "the hand-overs", "mermaid", &diagram);
 }
