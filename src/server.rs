@@ -11,7 +11,8 @@
 //! serves what is queued, closes its listener, and lets its connections finish (see `drain`). Main waits
 //! on one channel of events: commands (from a signal or a test) and the ends of acceptors.
 //!
-//! With [`park`](ServerSettings::park) a connection is no task but a row of its acceptor's lot (see `parking`).
+//! With [`park`](ServerSettings::park) a connection is no task but a row of its acceptor's lot (see `parking`):
+//! the acceptor owns it while it waits for its client, and a worker for one read and its echo.
 
 mod accept;
 mod bind;

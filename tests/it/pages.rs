@@ -1,4 +1,5 @@
-//! The outputs in `README.md`, `docs/styles.md` and `docs/live-page.md` match the program. `ci/pages` writes them.
+//! The outputs in `README.md`, `docs/styles.md`, `docs/parking.md` and `docs/live-page.md` match the program.
+//! `ci/pages` writes them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
