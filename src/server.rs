@@ -216,7 +216,7 @@ impl Server {
         let acceptors = planned.iter().map(|address| address.acceptors(wanted));
         let acceptors = acceptors.fold(0, usize::saturating_add);
         capacity::check_descriptors(acceptors, &settings, reserved).map_err(ServerError::new)?;
-        let mut bound = bind::open_all(planned, &settings)?;
+        let mut bound = bind::open_all(planned, &settings, reserved.probes > 0)?;
         let requirements = capacity::requirements(acceptors, &settings, &*handler, reserved);
         let reads_symbols =
             crate::sys::memory::prints_backtraces() || registry.level() == Level::Full;

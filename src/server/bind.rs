@@ -8,7 +8,9 @@ use super::error::ServerError;
 use super::parking::WaitResources;
 use super::reserve::ReserveFd;
 use crate::bind::{self, Bound, Listening, Planned, Purpose, SocketFile};
-use crate::net::{self, Address, Endpoint, Listener, ListenerOptions, PipeReader, PipeWriter};
+use crate::net::{
+    self, Address, Endpoint, Listener, ListenerOptions, PipeReader, PipeWriter, Stream,
+};
 use crate::ownership::{Give, Resource};
 
 /// A bound address and the resources of its acceptors.
@@ -20,6 +22,9 @@ pub(super) struct BoundAddress {
     endpoint: Endpoint,
     /// For each acceptor: the write end of its stop pipe, and its resources.
     pub(super) acceptors: Vec<(PipeWriter, AcceptorResources)>,
+    /// The other ends of their [`probe`](AcceptorResources::probe)s.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(super) probes: Vec<Stream>,
     /// The Unix socket's file, removed when this is dropped.
     pub(super) path: Option<SocketFile>,
 }
@@ -68,6 +73,9 @@ pub(super) struct AcceptorResources {
     /// With parking: what it waits with for its connections.
     #[cfg(target_os = "linux")]
     pub(super) wait: Option<WaitResources>,
+    /// A connection of the server to itself, which is parked with those of clients.
+    #[cfg(target_os = "linux")]
+    pub(super) probe: Option<Stream>,
 }
 
 impl Give for AcceptorResources {
@@ -77,6 +85,8 @@ impl Give for AcceptorResources {
         self.reserve.list(resources);
         #[cfg(target_os = "linux")]
         self.wait.list(resources);
+        #[cfg(target_os = "linux")]
+        self.probe.list(resources);
     }
 }
 
@@ -104,11 +114,12 @@ impl LaterOptions {
 pub(super) fn open_all(
     planned: Vec<Planned>,
     settings: &ServerSettings,
+    is_probed: bool,
 ) -> Result<Vec<BoundAddress>, ServerError> {
     let mut addresses = Vec::with_capacity(planned.len());
     for planned in planned {
         let endpoint = planned.endpoint.clone();
-        match open(planned, settings) {
+        match open(planned, settings, is_probed) {
             Ok(address) => addresses.push(address),
             Err(error) => {
                 let bound: Vec<Bound<'_>> = addresses.iter().map(BoundAddress::bound).collect();
@@ -129,7 +140,7 @@ pub(super) const DESCRIPTORS_PER_WAIT: u64 = 3;
 
 /// Opens the resources of one address.
 #[track_caller]
-fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress> {
+fn open(planned: Planned, settings: &ServerSettings, is_probed: bool) -> io::Result<BoundAddress> {
     let endpoint = planned.endpoint.clone();
     let count = planned.acceptors(settings.acceptors.get());
     let options = options(settings);
@@ -142,12 +153,16 @@ fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress>
     let clones = clones.collect::<io::Result<Vec<Listener>>>()?;
     listeners.extend(clones);
     let mut acceptors = Vec::with_capacity(count);
+    let mut probes = Vec::new();
     for listener in listeners {
         let (stop, order) = net::pipe()?;
         let reserve = ReserveFd::new(&stop)?;
         let later = later.clone().map(|options| LaterOptions { options, buffer_bytes: None });
         #[cfg(target_os = "linux")]
         let wait = settings.park.map(|_| WaitResources::new()).transpose()?;
+        let pair = settings.park.filter(|_| is_probed).map(|_| Stream::pair()).transpose()?;
+        let (probe, other) = pair.unzip();
+        probes.extend(other);
         let resources = AcceptorResources {
             listener,
             stop,
@@ -155,10 +170,12 @@ fn open(planned: Planned, settings: &ServerSettings) -> io::Result<BoundAddress>
             later,
             #[cfg(target_os = "linux")]
             wait,
+            #[cfg(target_os = "linux")]
+            probe,
         };
         acceptors.push((order, resources));
     }
-    Ok(BoundAddress { name, address, endpoint, acceptors, path })
+    Ok(BoundAddress { name, address, endpoint, acceptors, probes, path })
 }
 
 /// What every listener of the server has.

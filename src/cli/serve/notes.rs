@@ -44,7 +44,8 @@ Service manager (systemd):
   With `Accept=yes` the server gets one connection, serves it, and exits.
   With WATCHDOG_USEC (`WatchdogSec=`) it sends WATCHDOG=1 twice in that time, as
   long as a connection to itself gets its bytes back: through the threads and
-  the style of all clients, but outside of limits, counts and broadcasts.
+  the style of all clients, but outside of limits, counts and broadcasts. With
+  --park that connection is parked with those of clients.
 
 Outputs:
   Neither clients nor signals wait for an output. If an output stalls (a pipe

@@ -100,7 +100,7 @@ impl ServiceManager {
     ///
     /// # Errors
     /// The message for the user.
-    pub(super) fn start(self, server: &Server) -> Result<RunningManager, String> {
+    pub(super) fn start(self, server: &mut Server) -> Result<RunningManager, String> {
         let counts = server.counts_reader();
         let status = move || status(&counts.read());
         let (task, notifier) = ManagerTask::start(self.notify, status)

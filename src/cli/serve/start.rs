@@ -80,7 +80,7 @@ pub(super) fn serve(
     // Above this line nothing starts a thread: a sandbox restricts the thread that asks for it.
     let _sandbox = arguments.apply_sandbox(sockets)?;
     output.start()?;
-    let manager = manager.start(&server)?;
+    let manager = manager.start(&mut server)?;
     let handler = Arc::new(ServeSignals {
         output: Arc::clone(output),
         style: Arc::clone(&style),

@@ -35,7 +35,9 @@ impl Watchdog {
     #[track_caller]
     pub(super) fn start(self) -> Option<RunningWatchdog> {
         let (stop, stopped) = sync_channel(0);
-        match thread::spawn_named("watchdog", [], move || self.run(&stopped)) {
+        let Watchdog { interval, prober, notifier } = self;
+        let run = move |prober| Watchdog { interval, prober, notifier }.run(&stopped);
+        match thread::spawn_named_with("watchdog", prober, run) {
             Ok(task) => Some(RunningWatchdog { stop, task }),
             Err(error) => {
                 tracing::error!("the watchdog is not fed: {error}");

@@ -83,7 +83,10 @@ impl LotAcceptor {
         let tasks = Orphans::reaped_by(pool.registry(), move |task, outcome| {
             record_outcome(&counting.counters.ends, task, outcome);
         });
-        let worker = Worker::new(lot, wait, connections)?;
+        let mut worker = Worker::new(lot, wait, connections)?;
+        if let Some(probe) = acceptor.resources.probe.take() {
+            worker.admit(worker.lot.add_probe(probe));
+        }
         acceptor.gate.wait();
         acceptor.take_over_options();
         worker.wait.poller.add(&acceptor.resources.listener, LISTENER, Trigger::Level)?;
@@ -276,7 +279,8 @@ impl LotAcceptor {
 
     /// Ends the workers, and cancels what is left.
     fn abort_rest(mut self) {
-        let late = self.worker.lot.all();
+        let mut late = self.worker.lot.all();
+        late.retain(|connection| !connection.is_probe());
         let tasks = self.tasks.tasks();
         let count = late.len() + tasks.len();
         if count > 0 {
@@ -295,7 +299,7 @@ impl LotAcceptor {
         for connection in lot.all() {
             // After a cancellation the registry closes it, at the end of this task.
             if let Ok(Unparked::Claimed) = connection.stream.unpark(&lot.lot) {
-                self.worker.tally.unpark();
+                self.worker.count_unparked(&connection);
                 self.worker.abort(&connection);
             }
             lot.end_silently(&connection, EndReason::Aborted);

@@ -16,7 +16,8 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     peer: Address,
     style: &'static str,
-    permit: Permit,
+    /// `None`: a connection of the server to itself, which no limit and no count contains.
+    permit: Option<Permit>,
     /// The peer has finished; see [`is_at_end`](Connection::is_at_end).
     is_at_end: AtomicBool,
     is_draining: AtomicBool,
@@ -34,7 +35,7 @@ impl Connection {
         stream: Stream,
         peer: Address,
         style: &'static str,
-        permit: Permit,
+        permit: Option<Permit>,
     ) -> Connection {
         Connection {
             key,
@@ -66,7 +67,9 @@ impl Connection {
 
     /// Counts the time from the accept until its input is served.
     pub(super) fn count_start(&self) {
-        self.permit.count_start(self.stream.resource().age_nanos());
+        if let Some(permit) = &self.permit {
+            permit.count_start(self.stream.resource().age_nanos());
+        }
     }
 
     /// Shuts down the reading, once, for a drain. Called by the owner.
@@ -113,10 +116,17 @@ impl Connection {
         self.is_displaced.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is the server's own.
+    pub(super) fn is_probe(&self) -> bool {
+        self.permit.is_none()
+    }
+
     /// Adds its bytes to the server's counters, at its end.
     pub(super) fn count_bytes(&self) {
         let (received, sent) = self.stream.traffic();
-        self.permit.count_bytes(received, sent);
+        if let Some(permit) = &self.permit {
+            permit.count_bytes(received, sent);
+        }
     }
 }
 

@@ -87,6 +87,15 @@ impl ConnectionLot {
 
     /// Adds a new connection, which the current task owns.
     pub(super) fn add(&self, stream: Stream, peer: Address, permit: Permit) -> Arc<Connection> {
+        self.insert(stream, peer, Some(permit))
+    }
+
+    /// Adds a connection of the server to itself.
+    pub(super) fn add_probe(&self, stream: Stream) -> Arc<Connection> {
+        self.insert(stream, Address::Unnamed, None)
+    }
+
+    fn insert(&self, stream: Stream, peer: Address, permit: Option<Permit>) -> Arc<Connection> {
         let style = self.handler.name();
         let mut connections = self.connections();
         let key = connections
@@ -113,14 +122,15 @@ impl ConnectionLot {
         self.connections().values().cloned().collect()
     }
 
+    /// Whether no client is connected.
     pub(super) fn is_empty(&self) -> bool {
-        self.connections().is_empty()
+        self.connections().values().all(|connection| connection.is_probe())
     }
 
     /// Removes a connection whose stream is closed, or is being closed, and counts its end. Does nothing for
     /// one that was removed before.
     pub(super) fn end(&self, connection: &Connection, result: io::Result<EndReason>) {
-        if self.connections().remove(connection.key).is_none() {
+        if self.connections().remove(connection.key).is_none() || connection.is_probe() {
             return;
         }
         connection.count_bytes();
@@ -140,7 +150,7 @@ impl ConnectionLot {
 
     /// [`end`](ConnectionLot::end) of a connection that is logged elsewhere.
     pub(super) fn end_silently(&self, connection: &Connection, reason: EndReason) {
-        if self.connections().remove(connection.key).is_some() {
+        if self.connections().remove(connection.key).is_some() && !connection.is_probe() {
             connection.count_bytes();
             self.limiter.counters.ends.count(reason);
         }

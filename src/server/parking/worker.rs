@@ -48,7 +48,7 @@ pub(super) struct Worker {
     buffer: Vec<u8>,
     pub(super) writers: Orphans<writer::Outcome>,
     writing: Writing,
-    pub(super) tally: Tally,
+    tally: Tally,
 }
 
 impl Worker {
@@ -138,8 +138,7 @@ impl Worker {
             // Marked: the task that has it reads again. Gone: it was closed. Errors: this task was cancelled, and the
             // next wait returns that.
             if let Ok(Unparked::Claimed) = connection.stream.unpark(&self.lot.lot) {
-                self.tally.unpark();
-                self.queue.push_back(connection);
+                self.enqueue(connection);
             }
         }
         self.found = found;
@@ -151,9 +150,15 @@ impl Worker {
         self.lot.limiter.counters.parking.add(&mut self.tally);
     }
 
+    pub(super) fn count_unparked(&mut self, connection: &Connection) {
+        if !connection.is_probe() {
+            self.tally.unpark();
+        }
+    }
+
     /// Serves a connection that this task has claimed in this round.
     pub(super) fn enqueue(&mut self, connection: Arc<Connection>) {
-        self.tally.unpark();
+        self.count_unparked(&connection);
         self.queue.push_back(connection);
     }
 
@@ -212,6 +217,7 @@ impl Worker {
 
     fn park(&mut self, connection: Arc<Connection>) {
         match self.lot.park(&connection) {
+            Ok(true) if connection.is_probe() => {}
             Ok(true) => self.tally.park(),
             // Input came after the last read.
             Ok(false) => self.queue.push_back(connection),
@@ -340,7 +346,7 @@ impl Worker {
                 Some(now.saturating_add(timeout))
             }
             Ok(Unparked::Claimed) => {
-                self.tally.unpark();
+                self.count_unparked(&connection);
                 let result = Err(EndReason::IdleTimeout.into_error());
                 self.close(&connection, result);
                 None

@@ -134,9 +134,11 @@ impl Job {
                         self.poller.add(stream, key, Trigger::Edge)?;
                     }
                     if self.lot.park(&self.connection)? {
-                        let mut tally = Tally::default();
-                        tally.park();
-                        self.lot.limiter.counters.parking.add(&mut tally);
+                        if !self.connection.is_probe() {
+                            let mut tally = Tally::default();
+                            tally.park();
+                            self.lot.limiter.counters.parking.add(&mut tally);
+                        }
                         return Ok(Served::Parked);
                     }
                     stream.reset_on_close()?;

@@ -146,3 +146,42 @@ fn the_watchdog_is_fed_until_the_drain_has_ended() {
     drop(client);
     assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
 }
+
+#[test]
+fn an_uncounted_parked_connection_feeds_the_watchdog_to_the_end_of_the_drain() {
+    let mut manager = Manager::new();
+    let mut server = start(&manager, &["--park", "--drain-timeout", "60s"]);
+    wait_for_food(&mut manager, 4);
+    server.signal(Signal::USR1);
+    server.wait_for_line("connections: 0 accepted, 0 open");
+    assert!(!server.seen.iter().any(|line| line.contains("(1 parked")), "{:#?}", server.seen);
+    let is_parked = |line: &String| line.contains("unix stream fd ");
+    assert!(server.seen.iter().any(is_parked), "it goes through a lot: {:#?}", server.seen);
+    let client = crate::server::never_reads(&server);
+    server.signal(Signal::TERM);
+    manager.wait_for("STOPPING=1");
+    fed(&mut manager);
+    wait_for_food(&mut manager, 3);
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0), "{:#?}", server.seen);
+    let log = server.seen.join("\n");
+    assert!(!log.contains("watchdog is not fed") && !log.contains("aborting"), "{log}");
+    assert!(log.contains("1 connection, 0 refused"), "{log}");
+    assert_eq!(summary(&server.seen, "leaks"), 0, "{log}");
+}
+
+#[test]
+fn a_parking_server_ends_without_waiting_for_the_watchdog() {
+    let mut manager = Manager::new();
+    for signal in [Signal::TERM, Signal::QUIT] {
+        // No timeout for clients ends it either.
+        let timeouts = ["--drain-timeout", "60s", "--idle-timeout", "1ms"];
+        let mut server = start(&manager, &[&["--park"][..], &timeouts].concat());
+        wait_for_food(&mut manager, 3);
+        server.signal(signal);
+        server.wait();
+        let log = server.seen.join("\n");
+        assert!(!log.contains("aborting what is left"), "{log}");
+        assert_eq!(summary(&server.seen, "leaks"), 0, "{log}");
+    }
+}
