@@ -44,6 +44,8 @@ pub(crate) struct Readable {
     /// The peer has finished or reset the connection: a read may return the end after the last bytes,
     /// without another event.
     pub(crate) is_at_end: bool,
+    /// There is urgent data (TCP, or a Unix socket's): a read ends before it, although more has arrived.
+    pub(crate) is_urgent: bool,
 }
 
 /// The events of one wait.
@@ -58,7 +60,11 @@ impl Events {
         let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         self.0.iter().map(move |event| {
             let (flags, data) = (event.flags, event.data);
-            Readable { key: data.u64(), is_at_end: flags.intersects(end) }
+            Readable {
+                key: data.u64(),
+                is_at_end: flags.intersects(end),
+                is_urgent: flags.contains(EventFlags::PRI),
+            }
         })
     }
 }
@@ -98,7 +104,7 @@ impl Poller {
         key: u64,
         trigger: Trigger,
     ) -> io::Result<()> {
-        let mut flags = EventFlags::IN | EventFlags::RDHUP;
+        let mut flags = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP;
         flags.set(EventFlags::ET, trigger == Trigger::Edge);
         let data = EventData::new_u64(key);
         target.check()?;

@@ -15,6 +15,8 @@
 //!    after a read that left room in the buffer, or after all has been read if the peer has finished: its end
 //!    is no further event. An event for a connection that a worker still has makes that worker read again
 //!    ([`Lot`](crate::ownership::Lot)).
+//!    Where a read can leave input behind although it has room for it (before urgent data, on Unix sockets),
+//!    the worker looks before it parks.
 //! 4. A connection leaves the epoll instance before it is closed, and before a writer gets it. Otherwise a worker
 //!    that waits there may keep the file open, and the client waits for an end that has happened.
 //! 5. Turns read one buffer at most, and after each round the worker looks at the epoll instance, so that a few

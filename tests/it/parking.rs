@@ -1,10 +1,16 @@
 //! Parked connections: thousands wait without a thread, and clients that do not read delay no other.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::server::{Server, pattern, summary};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::Signal;
+
+use super::server::{DEADLINE, Server, pattern, summary};
+use crate::common::temp_path::TempPath;
 use crate::common::wait_until;
 
 /// Sends without reading until the server's kernel and the client's are full, so that a thread of the server
@@ -132,4 +138,34 @@ fn beyond_the_writers_the_client_that_waited_longest_is_reset_and_counted() {
     assert_eq!(code, Some(0));
     let ended = lines.iter().find(|line| line.starts_with("connections ended: "));
     assert!(ended.is_some_and(|line| line.contains("1 displaced")), "{lines:#?}");
+}
+
+#[test]
+fn input_after_bytes_with_a_descriptor_is_echoed_on_a_unix_socket() {
+    let path = TempPath::new("parked.sock");
+    let address = format!("unix:{}", path.text());
+    let server = Server::start(&["--listen", &address, "--park"]);
+    let mut client = UnixStream::connect(&*path).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"once").unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    // All of it is there at the first read, which ends after the bytes that came with the descriptor.
+    server.hold();
+    client.write_all(b"12").unwrap();
+    let one = [client.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&one)));
+    sendmsg(&client, &[IoSlice::new(b"3")], &mut control, SendFlags::empty()).unwrap();
+    client.write_all(b"45").unwrap();
+    server.signal(Signal::CONT);
+    let mut back = [0; 5];
+    client.read_exact(&mut back).expect("all of it comes back");
+    assert_eq!(&back, b"12345");
+    // The other address serves, too.
+    round_trip(&server.connect(), b"by TCP");
+    drop(client);
+    let (code, lines) = server.stop();
+    assert_eq!(code, Some(0));
+    assert_eq!(summary(&lines, "leaks"), 0);
 }

@@ -221,3 +221,33 @@ fn input_that_arrived_in_time_is_echoed_after_the_idle_timeout() {
     other.expect_end().unwrap();
     assert_eq!(server.drain().ends(EndReason::IdleTimeout), 2);
 }
+
+/// Urgent data ends a read before it and after it, also if more has arrived.
+#[test]
+fn input_after_urgent_data_is_echoed_although_the_read_was_short() {
+    let has_sent = Arc::new(AtomicBool::new(false));
+    let sent = Arc::clone(&has_sent);
+    let server = start(
+        1,
+        |_| {},
+        move |received, turn| {
+            if received.starts_with(b"wait") {
+                wait_until("all of the other's input", || sent.load(Ordering::SeqCst));
+            }
+            turn
+        },
+    );
+    let mut other = Client::connect(server.address).unwrap();
+    other.round_trip(b"once").unwrap();
+    let mut slow = Client::connect(server.address).unwrap();
+    slow.round_trip(b"wait").unwrap();
+    other.send(b"12").unwrap();
+    rustix::net::send(&other.stream, b"3", rustix::net::SendFlags::OOB).unwrap();
+    other.send(b"45").unwrap();
+    stall(A_WHILE);
+    has_sent.store(true, Ordering::SeqCst);
+    other.expect(b"12345").unwrap();
+    other.finish().unwrap();
+    slow.finish().unwrap();
+    server.drain();
+}

@@ -20,6 +20,8 @@ pub(super) struct Connection {
     permit: Option<Permit>,
     /// The peer has finished; see [`is_at_end`](Connection::is_at_end).
     is_at_end: AtomicBool,
+    /// See [`has_short_reads`](Connection::has_short_reads).
+    has_short_reads: AtomicBool,
     is_draining: AtomicBool,
     /// Of the last turn, in milliseconds of the lot's clock.
     last_turn: AtomicU64,
@@ -37,6 +39,8 @@ impl Connection {
         style: &'static str,
         permit: Option<Permit>,
     ) -> Connection {
+        // A read ends after bytes that came with a descriptor.
+        let is_unix = peer.inet().is_none();
         Connection {
             key,
             stream,
@@ -44,6 +48,7 @@ impl Connection {
             style,
             permit,
             is_at_end: AtomicBool::new(false),
+            has_short_reads: AtomicBool::new(is_unix),
             is_draining: AtomicBool::new(false),
             last_turn: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -57,6 +62,18 @@ impl Connection {
         // ord: Acquire; partner: the Release in `set_at_end`. The worker that has the connection learns of the
         // event from the mark in the slot; this orders nothing else.
         self.is_at_end.load(Ordering::Acquire)
+    }
+
+    /// Whether a read may leave input behind although it had room for it. TCP does that for urgent data only.
+    pub(super) fn has_short_reads(&self) -> bool {
+        // ord: Acquire; as in `is_at_end`.
+        self.has_short_reads.load(Ordering::Acquire)
+    }
+
+    /// Called before the event claims or marks the connection.
+    pub(super) fn set_short_reads(&self) {
+        // ord: Release; as in `set_at_end`.
+        self.has_short_reads.store(true, Ordering::Release);
     }
 
     /// Called before the event claims or marks the connection.

@@ -122,14 +122,17 @@ impl Worker {
                 STOP => seen.stop = true,
                 // A worker was cancelled. If it is this one, the next call returns that.
                 WAKE => {}
-                key => return Some((KeyData::from_ffi(key).into(), event.is_at_end)),
+                key => return Some((KeyData::from_ffi(key).into(), event)),
             }
             None
         });
         let found = &mut self.found;
-        self.lot.find(keys, |connection, is_at_end| {
-            if is_at_end {
+        self.lot.find(keys, |connection, event| {
+            if event.is_at_end {
                 connection.set_at_end();
+            }
+            if event.is_urgent {
+                connection.set_short_reads();
             }
             found.push(Arc::clone(connection));
         });
@@ -212,7 +215,7 @@ impl Worker {
         if connection.is_at_end() {
             return true;
         }
-        self.lot.has_faults && may_be_read(&connection.stream)
+        (self.lot.has_faults || connection.has_short_reads()) && may_be_read(&connection.stream)
     }
 
     fn park(&mut self, connection: Arc<Connection>) {
@@ -332,7 +335,7 @@ impl Worker {
     /// Ends an idle connection, unless there was a turn within the timeout: returns the time of the next check.
     pub(super) fn end_if_idle(&mut self, key: DefaultKey, timeout: u64) -> Option<u64> {
         let mut found = None;
-        self.lot.find(std::iter::once((key, false)), |one, _| found = Some(Arc::clone(one)));
+        self.lot.find(std::iter::once((key, ())), |one, ()| found = Some(Arc::clone(one)));
         let connection = found?;
         let now = self.lot.now();
         let due = connection.last_turn().saturating_add(timeout);
