@@ -8,6 +8,8 @@
 #[path = "parking/clients.rs"]
 mod clients;
 mod common;
+#[path = "parking/ending.rs"]
+mod ending;
 #[path = "parking/rules.rs"]
 mod rules;
 #[path = "parking/running.rs"]

@@ -50,13 +50,14 @@ fn silent_end(server: &Server, client: &TcpStream) -> TcpEnd {
 
 #[test]
 fn a_silent_client_is_probed_after_a_minute_in_every_style() {
-    for style in ["echo", "staged", "broadcast", "callback"] {
-        let server = Server::start(&["--style", style]);
+    let styles = ["echo", "staged", "broadcast", "callback"].map(|style| vec!["--style", style]);
+    for style in styles.into_iter().chain([vec!["--park"]]) {
+        let server = Server::start(&style);
         let client = server.connect();
         let probed_in = silent_end(&server, &client).probed_in;
-        let probed_in = probed_in.unwrap_or_else(|| panic!("{style}: no keep-alive"));
-        assert!(probed_in <= Duration::from_secs(60), "{style}: {probed_in:?}");
-        assert!(probed_in + DEADLINE > Duration::from_secs(60), "{style}: {probed_in:?}");
+        let probed_in = probed_in.unwrap_or_else(|| panic!("{style:?}: no keep-alive"));
+        assert!(probed_in <= Duration::from_secs(60), "{style:?}: {probed_in:?}");
+        assert!(probed_in + DEADLINE > Duration::from_secs(60), "{style:?}: {probed_in:?}");
     }
     let server = Server::start(&["--no-keepalive"]);
     let client = server.connect();

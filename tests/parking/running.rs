@@ -103,14 +103,20 @@ pub fn start(
 }
 
 impl Running {
-    /// Drains it, unless that was done, and checks that it leaves nothing and aborts no connection.
+    /// Drains it, unless that was done, and checks that no connection was aborted.
     pub fn drain(self) -> ServerSummary {
-        self.control.send(Control::Drain);
+        let summary = self.end_by(Control::Drain);
+        assert_eq!((summary.panics, summary.aborted), (0, 0), "{summary}");
+        summary
+    }
+
+    /// Ends it, and checks that it leaves nothing.
+    pub fn end_by(self, control: Control) -> ServerSummary {
+        self.control.send(control);
         let summary = self.ended.recv_timeout(2 * DEADLINE).expect("the drain ends");
         self.thread.join().expect("the server does not panic");
         assert_eq!(*lock(&self.reports), [""; 0], "a report");
         assert_eq!((summary.leaks, summary.violations, summary.open_resources), (0, 0, 0));
-        assert_eq!((summary.panics, summary.aborted), (0, 0), "{summary}");
         assert!(summary.stuck.is_empty(), "{summary}");
         assert!(self.registry.snapshot().resources.is_empty());
         summary

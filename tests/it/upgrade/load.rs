@@ -157,6 +157,11 @@ fn twenty_upgrades_of_an_echo_server_lose_no_connection() {
 }
 
 #[test]
+fn twenty_upgrades_of_a_server_that_parks_lose_no_connection() {
+    upgrade_under_load("echo", &["--park", "--acceptors", "2"]);
+}
+
+#[test]
 fn twenty_upgrades_of_a_callback_server_lose_no_connection() {
     upgrade_under_load("callback", &[]);
 }
