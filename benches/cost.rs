@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 
 use divan::{Bencher, black_box};
 use echown::net::Stream;
-use echown::ownership::{Level, Lot, Registry};
+use echown::ownership::{Level, Lot, Owned, Registry};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 fn main() {
@@ -110,12 +110,23 @@ mod park_unpark {
 
     use super::*;
 
+    /// Other connections that wait in the lot.
+    fn others<const OTHERS: u64>(registry: &Registry, lot: &Lot) -> Vec<Owned<u64>> {
+        let park = |number| {
+            let other = registry.own(number).expect("a running task can own");
+            assert!(other.park(lot).expect("the owner can park"));
+            other
+        };
+        (0..OTHERS).map(park).collect()
+    }
+
     /// The task of the lot is the worker.
-    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
-    fn in_its_own_lot(bencher: Bencher<'_, '_>, level: &Level) {
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full], consts = [0, 10_000])]
+    fn in_its_own_lot<const OTHERS: u64>(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
         let _entered = registry.enter();
         let lot = Lot::new();
+        let _others = others::<OTHERS>(&registry, &lot);
         let value = registry.own(0u64).expect("a running task can own");
         bencher.bench_local(|| {
             let is_parked = value.park(&lot).expect("the owner can park");
@@ -124,11 +135,12 @@ mod park_unpark {
     }
 
     /// The worker is another task than the lot's.
-    #[divan::bench(args = [Level::Off, Level::On, Level::Full])]
-    fn in_the_parents_lot(bencher: Bencher<'_, '_>, level: &Level) {
+    #[divan::bench(args = [Level::Off, Level::On, Level::Full], consts = [0, 10_000])]
+    fn in_the_parents_lot<const OTHERS: u64>(bencher: Bencher<'_, '_>, level: &Level) {
         let registry = at(*level);
         let _entered = registry.enter();
         let lot = Lot::new();
+        let _others = others::<OTHERS>(&registry, &lot);
         let value = registry.own(0u64).expect("a running task can own");
         let child = registry.run_inline("child", [value.resource()], || {
             bencher.bench_local(|| {

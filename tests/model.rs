@@ -64,3 +64,16 @@ fn offers_that_pass_to_the_parent_keep_their_order() {
     let child = Move::Child { give: vec![], take: vec![], body, end: End::Normally };
     registry_and_model_agree(vec![child], End::Normally);
 }
+
+#[test]
+fn parking_in_turn_is_folded_and_other_steps_end_it() {
+    let pair = |lot| [Move::Unpark(0, lot), Move::Park(0, lot)];
+    let in_turn = |lot| (0..5).flat_map(|_| pair(lot)).collect::<Vec<_>>();
+    let mut body = vec![Move::Own(Finalizer::Succeeds), Move::Park(0, 0)];
+    body.extend(in_turn(0));
+    body.push(Move::Unpark(0, 0));
+    let own = [vec![Move::Park(0, 1)], in_turn(1), vec![Move::Unpark(0, 1)]].concat();
+    let rest = [own, vec![Move::Park(0, 0)], in_turn(0)].concat();
+    body.push(Move::Child { give: vec![0], take: vec![], body: rest, end: End::Normally });
+    registry_and_model_agree(body, End::Normally);
+}

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use echown_events::{ResourceName, What};
-use echown_report::{Event, Site, TaskLabel};
+use echown_report::{Event, Site, TaskId, TaskLabel};
 use smallvec::SmallVec;
 
 use super::moment::Moment;
@@ -57,6 +57,17 @@ impl RecordedStep {
 struct LaterStep {
     step: RecordedStep,
     times: u64,
+}
+
+/// A step that may repeat one that the custody has, without the labels of its tasks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeated {
+    pub(crate) event: Event,
+    pub(crate) from: TaskId,
+    pub(crate) to: TaskId,
+    pub(crate) site: Site,
+    pub(crate) at: Moment,
+    pub(crate) thread: u32,
 }
 
 /// The bounded list of steps.
@@ -110,6 +121,29 @@ impl Custody {
             *omitted += dropped.times;
         }
         last.push_back(LaterStep { step, times: 1 });
+    }
+
+    /// Adds a step that continues parking and unparking in turn between the same tasks. Returns false if it
+    /// does not, and has to be pushed.
+    pub(crate) fn repeat(&mut self, step: Repeated) -> bool {
+        let Some(RareSteps { last, backtraces, .. }) = self.rare.as_deref_mut() else {
+            return false;
+        };
+        let Some(index) = last.len().checked_sub(2) else { return false };
+        let is = |label: &Option<Arc<TaskLabel>>, id| label.as_ref().is_some_and(|it| it.id == id);
+        let earlier = &last[index].step;
+        let is_same = earlier.event == step.event
+            && is(&earlier.from, step.from)
+            && is(&earlier.to, step.to)
+            && backtraces.is_empty();
+        if !is_same || !is_repetition(step.event, || last.iter().rev().map(|it| it.step.event)) {
+            return false;
+        }
+        let LaterStep { step: earlier, times } = &mut last[index];
+        (earlier.site, earlier.at, earlier.thread) = (step.site, step.at, step.thread);
+        *times += 1;
+        last.swap(index, index + 1);
+        true
     }
 
     /// Adds the backtrace of the step just pushed. Every step of a resource has one, or none has.

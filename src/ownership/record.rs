@@ -13,7 +13,7 @@ use echown_fd::fd::{Direction, Identity, Number};
 use echown_fd::kind;
 use echown_report::{Event, ResourceId, Site, TaskId, TaskLabel};
 
-use super::custody::{Custody, RecordedStep};
+use super::custody::{Custody, RecordedStep, Repeated};
 use super::error::Error;
 use super::label::ResourceLabel;
 use super::moment::Moment;
@@ -283,6 +283,31 @@ impl Record {
         if let Some(event) = published {
             self.registry.publish(event);
         }
+    }
+
+    /// [`record_step`](Record::record_step) for parking and unparking, which a server does for each message:
+    /// if the step only repeats what the custody has, no label is copied.
+    #[inline]
+    pub(crate) fn record_parking(
+        &self,
+        event: Event,
+        from: &dyn Labelled,
+        to: &dyn Labelled,
+        site: Site,
+    ) {
+        let level = self.registry.level();
+        if level == Level::Off && !self.registry.is_watched() {
+            return;
+        }
+        let now = Moment::now();
+        if level == Level::On && !self.registry.is_watched() && !fork::in_forked_child() {
+            let thread = crate::sys::thread::kernel_id();
+            let repeated = Repeated { event, from: from.id(), to: to.id(), site, at: now, thread };
+            if self.history().custody.repeat(repeated) {
+                return;
+            }
+        }
+        self.record_step_at(|| now, event, Some(from), Some(to), site);
     }
 
     /// Publishes the acquisition, once the record can be found by its number.

@@ -1,15 +1,16 @@
 //! The model: vectors that hold the owner, state and custody of each resource.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::script::Finalizer;
-use echown::ownership::{ErrorKind, Event, TaskId};
+use echown::ownership::{ErrorKind, Event, TaskId, Unparked};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum State {
     Held,
     Busy,
     Offered,
+    Parked,
     Released,
 }
 
@@ -19,18 +20,21 @@ impl State {
             State::Held => "held",
             State::Busy => "busy",
             State::Offered => "offered",
+            State::Parked => "parked",
             State::Released => "released",
         }
     }
 }
 
-type Step = (Event, Option<TaskId>, Option<TaskId>);
+pub type Step = (Event, Option<TaskId>, Option<TaskId>);
 
 #[derive(Debug)]
 pub struct Thing {
     pub state: State,
     pub owner: TaskId,
     pub finalizer: Finalizer,
+    /// It was found held by an event.
+    pub ready: bool,
     pub custody: Vec<Step>,
     pub disowned: bool,
 }
@@ -41,6 +45,7 @@ pub struct Model {
     /// The resources of each task, in order of arrival.
     pub accounts: HashMap<TaskId, Vec<usize>>,
     pub parents: HashMap<TaskId, TaskId>,
+    pub ended: HashSet<TaskId>,
     pub finalized: Vec<usize>,
     pub leaks: u64,
     pub violations: u64,
@@ -54,7 +59,7 @@ impl Model {
         match thing.state {
             State::Released => Err(ErrorKind::UseAfterRelease),
             _ if thing.owner != me => Err(ErrorKind::NotOwner),
-            State::Offered => Err(ErrorKind::NotOwner),
+            State::Offered | State::Parked => Err(ErrorKind::NotOwner),
             State::Busy => Err(ErrorKind::InUse),
             State::Held => Ok(()),
         }
@@ -73,8 +78,14 @@ impl Model {
     pub fn own(&mut self, me: TaskId, finalizer: Finalizer) -> usize {
         let thing = self.things.len();
         let custody = vec![(Event::Acquired, None, Some(me))];
-        let held = Thing { state: State::Held, owner: me, finalizer, custody, disowned: false };
-        self.things.push(held);
+        self.things.push(Thing {
+            state: State::Held,
+            owner: me,
+            finalizer,
+            ready: false,
+            custody,
+            disowned: false,
+        });
         self.accounts.entry(me).or_default().push(thing);
         thing
     }
@@ -134,7 +145,7 @@ impl Model {
         let Some(&parent) = self.parents.get(&me) else {
             let kind = match self.check(me, thing) {
                 Err(kind @ (ErrorKind::UseAfterRelease | ErrorKind::NotOwner))
-                    if self.things[thing].state != State::Offered
+                    if self.things[thing].state == State::Released
                         || self.things[thing].owner != me =>
                 {
                     kind
@@ -165,8 +176,52 @@ impl Model {
         Ok(())
     }
 
+    /// Parks. Returns false if it became ready meanwhile.
+    pub fn park(&mut self, me: TaskId, thing: usize, lot: TaskId) -> Result<bool, ErrorKind> {
+        if self.ended.contains(&lot) && self.check_owner(me, thing) {
+            return self.refuse(ErrorKind::ParentExiting);
+        }
+        self.checked(me, thing)?;
+        if std::mem::take(&mut self.things[thing].ready) {
+            return Ok(false);
+        }
+        self.move_between(thing, lot, (Event::Parked, Some(me), Some(lot)));
+        self.things[thing].state = State::Parked;
+        Ok(true)
+    }
+
+    pub fn unpark(&mut self, me: TaskId, thing: usize, lot: TaskId) -> Unparked {
+        match self.things[thing].state {
+            State::Held | State::Busy => {
+                self.things[thing].ready = true;
+                Unparked::Marked
+            }
+            State::Parked if self.things[thing].owner == lot => {
+                self.move_between(thing, me, (Event::Unparked, Some(lot), Some(me)));
+                self.things[thing].state = State::Held;
+                Unparked::Claimed
+            }
+            _ => Unparked::Gone,
+        }
+    }
+
+    /// Whether it is on this task's account, in whatever state.
+    fn check_owner(&self, me: TaskId, thing: usize) -> bool {
+        let thing = &self.things[thing];
+        thing.state != State::Released && thing.owner == me
+    }
+
+    /// A move to and from a lot. In a task's own lot it keeps its place.
+    fn move_between(&mut self, thing: usize, to: TaskId, step: Step) {
+        if self.things[thing].owner == to {
+            self.things[thing].custody.push(step);
+        } else {
+            self.hand_over(thing, to, step);
+        }
+    }
+
     pub fn drop_handle(&mut self, me: TaskId, thing: usize) {
-        if self.things[thing].state == State::Held {
+        if self.held(thing) {
             self.violations += u64::from(self.things[thing].owner != me);
             self.finalize_reporting(me, thing, Event::Dropped);
         }
@@ -199,6 +254,7 @@ impl Model {
 
     /// The exit of a task whose closure was dropped. Returns its leaks, in order.
     pub fn end(&mut self, me: TaskId, normally: bool) -> Vec<usize> {
+        self.ended.insert(me);
         let mut leaked = Vec::new();
         let left = self.accounts.get(&me).cloned().unwrap_or_default();
         for &thing in left.iter().rev().filter(|&&thing| self.held(thing)) {
@@ -227,8 +283,9 @@ impl Model {
         leaked
     }
 
+    /// Held or parked: what the end of its owner finalizes as a leak.
     pub fn held(&self, thing: usize) -> bool {
-        self.things[thing].state == State::Held
+        matches!(self.things[thing].state, State::Held | State::Parked)
     }
 
     /// All resources, by task and arrival.
@@ -237,4 +294,30 @@ impl Model {
         tasks.sort();
         tasks.into_iter().flat_map(|(_, things)| things.iter().copied()).collect()
     }
+}
+
+/// The steps that a custody keeps of these, as long as it omits none, and how many each stands for.
+pub fn folded(steps: &[Step]) -> Vec<(Step, u64)> {
+    let mut kept: Vec<(Step, u64)> = Vec::new();
+    // How many stay as they are.
+    let mut first = 0;
+    for &step in steps {
+        let before = |count: usize| kept.len().checked_sub(count).map(|index| kept[index].0.0);
+        let other = match step.0 {
+            Event::Parked => Some(Event::Unparked),
+            Event::Unparked => Some(Event::Parked),
+            _ => None,
+        };
+        let repeats = other.is_some() && before(1) == other && before(2) == Some(step.0);
+        if repeats && kept.len() >= first + 2 {
+            let (_, times) = kept.remove(kept.len() - 2);
+            kept.push((step, times + 1));
+            continue;
+        }
+        if kept.len() == first && first < 8 && !repeats {
+            first += 1;
+        }
+        kept.push((step, 1));
+    }
+    kept
 }

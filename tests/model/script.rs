@@ -36,6 +36,9 @@ pub enum Move {
     Transfer(Pick),
     Offer(Pick),
     Claim(Pick),
+    /// The second one picks the lot, among those of all tasks so far.
+    Park(Pick, Pick),
+    Unpark(Pick, Pick),
     Drop(Pick),
     Forget(Pick),
     With(Pick, Vec<Move>),
@@ -76,6 +79,8 @@ pub fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => pick().prop_map(Move::Transfer),
         3 => pick().prop_map(Move::Offer),
         3 => pick().prop_map(Move::Claim),
+        3 => (pick(), pick()).prop_map(|(thing, lot)| Move::Park(thing, lot)),
+        3 => (pick(), pick()).prop_map(|(thing, lot)| Move::Unpark(thing, lot)),
         2 => pick().prop_map(Move::Drop),
         1 => pick().prop_map(Move::Forget),
     ];

@@ -5,10 +5,10 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use super::expected::{Model, State};
+use super::expected::{Model, State, folded};
 use super::script::{End, Finalizer, Move, Pick};
 use echown::ownership::{
-    Error, ErrorKind, Offer, Owned, Registry, Resource, RunInlineError, TaskError, TaskId,
+    Error, ErrorKind, Lot, Offer, Owned, Registry, Resource, RunInlineError, TaskError, TaskId,
 };
 
 /// The one handle of a resource, or its fate.
@@ -26,6 +26,8 @@ pub struct World {
     pub model: RefCell<Model>,
     pub seats: RefCell<Vec<Seat>>,
     pub resources: RefCell<Vec<Resource>>,
+    /// Of all tasks so far, the ended ones, too.
+    pub lots: RefCell<Vec<(TaskId, Lot)>>,
 }
 
 /// A handle that a closure has captured.
@@ -55,6 +57,7 @@ impl World {
             model: RefCell::default(),
             seats: RefCell::default(),
             resources: RefCell::default(),
+            lots: RefCell::default(),
         }
     }
 
@@ -109,6 +112,16 @@ impl World {
                 None
             }
         }
+    }
+
+    pub fn lot(&self, pick: Pick) -> (TaskId, Lot) {
+        let lots = self.lots.borrow();
+        lots[pick % lots.len()].clone()
+    }
+
+    /// At the beginning of a body.
+    pub fn open_lot(&self) {
+        self.lots.borrow_mut().push((self.me(), Lot::new()));
     }
 
     pub fn seat(&self, thing: usize, seat: Seat) {
@@ -186,6 +199,18 @@ impl World {
                     }
                 }
             }
+            Move::Park(pick, lot) => {
+                let Some((thing, handle)) = self.handle(*pick) else { return };
+                let (task, lot) = self.lot(*lot);
+                let expected = self.model.borrow_mut().park(me, thing, task);
+                assert_eq!(handle.park(&lot).map_err(|error| error.kind()), expected, "{one:?}");
+            }
+            Move::Unpark(pick, lot) => {
+                let Some((thing, handle)) = self.handle(*pick) else { return };
+                let (task, lot) = self.lot(*lot);
+                let expected = self.model.borrow_mut().unpark(me, thing, task);
+                assert_eq!(handle.unpark(&lot).ok(), Some(expected), "{one:?}");
+            }
             Move::Drop(pick) => {
                 if let Some((thing, handle)) = self.take_handle(*pick) {
                     self.model.borrow_mut().drop_handle(me, thing);
@@ -208,6 +233,7 @@ impl World {
                 let mut root = None;
                 let outcome = self.registry.run("root", || {
                     root = Some(self.me());
+                    self.open_lot();
                     self.run_all(body);
                     self.end(end);
                 });
@@ -269,6 +295,7 @@ impl World {
             // Dropped when the body ends, even by a panic.
             let _captured = captured;
             child = Some(self.me());
+            self.open_lot();
             self.model.borrow_mut().spawn(me, self.me(), &give);
             self.run_all(body);
             self.end(end);
@@ -332,9 +359,10 @@ impl World {
                     let id = |label: &Option<echown::ownership::TaskLabel>| {
                         label.as_ref().map(|label| label.id)
                     };
-                    (step.event, id(&step.from), id(&step.to))
+                    ((step.event, id(&step.from), id(&step.to)), step.times)
                 });
-                assert_eq!(steps.collect::<Vec<_>>(), thing.custody, "after {after:?}");
+                let expected = folded(&thing.custody);
+                assert_eq!(steps.collect::<Vec<_>>(), expected, "after {after:?}");
             }
         }
         let snapshot = self.registry.snapshot();

@@ -26,6 +26,7 @@ use crate::sys::loom_probe::LoomProbe;
 mod alone;
 mod chain;
 mod moves;
+mod parking;
 
 /// Explores `model`, exhaustively or with at most `preemption_bound` forced switches.
 #[track_caller]

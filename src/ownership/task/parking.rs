@@ -43,7 +43,7 @@ pub(crate) fn park(
     };
     match outcome {
         Some(Ok(Some(pending))) => {
-            record.record_step(Event::Parked, Some(me), Some(lot), site);
+            record.record_parking(Event::Parked, me, lot, site);
             pending.carry_out(held, lot);
             Ok(true)
         }
@@ -70,7 +70,7 @@ pub(crate) fn park_in_own_lot(
     let id = me.id.get();
     let is_parked = record.slot.park(id, id).map_err(|word| record.refusal(word, me, site))?;
     if is_parked {
-        record.record_step(Event::Parked, Some(me), Some(me), site);
+        record.record_parking(Event::Parked, me, me, site);
     }
     Ok(is_parked)
 }
@@ -102,7 +102,7 @@ pub(crate) fn unpark(
     if outcome == Ok(Unpark::Claimed) {
         move_entry(held, &mut from, &mut to);
         drop((from, to));
-        record.record_step(Event::Unparked, Some(lot), Some(me), site);
+        record.record_parking(Event::Unparked, lot, me, site);
     }
     Ok(outcome.ok())
 }
@@ -118,7 +118,7 @@ pub(crate) fn unpark_in_own_lot(
     let id = me.id.get();
     match record.slot.unpark(id, id) {
         Ok(Unpark::Claimed) => {
-            record.record_step(Event::Unparked, Some(me), Some(me), site);
+            record.record_parking(Event::Unparked, me, me, site);
             Ok(Some(Unpark::Claimed))
         }
         Ok(Unpark::Marked) => Ok(Some(Unpark::Marked)),

@@ -86,7 +86,7 @@ pub(super) fn assert_on_the_owners_account(family: &Family, held: &Arc<dyn Manag
 
 /// A drop by a non-owner, as `Handle::drop` does it. The caller has the handle exclusively.
 pub(super) fn drop_elsewhere(held: &Arc<dyn Managed>, me: &Task, wanted: SlotState) -> bool {
-    let won = task::begin_close(held, Some(wanted)).is_ok();
+    let won = task::begin_close(held, &[wanted]).is_ok();
     if won {
         complete_close(&**held, me, Event::Dropped, Site::here()).unwrap();
     }
