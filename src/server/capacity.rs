@@ -209,28 +209,4 @@ mod tests {
         let capacity = SystemLimits::default().capacity(18_000, needed);
         assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 18_000 + 1);
     }
-
-    /// A handler that waits in the middle of an exchange.
-    struct Waiting;
-
-    impl Handler for Waiting {
-        fn name(&self) -> &'static str {
-            "waiting"
-        }
-
-        fn serve(&self, _: crate::net::Stream) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_handler_without_turns_is_rejected_before_anything_is_opened() {
-        assert_eq!(check_parking(&Plain).is_ok(), cfg!(target_os = "linux"));
-        let settings = ServerSettings { park: NonZeroUsize::new(1), ..ServerSettings::default() };
-        let registry = crate::ownership::Registry::new();
-        let bound =
-            crate::server::Server::bind(&registry, &[], settings, std::sync::Arc::new(Waiting));
-        let error = bound.map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("connections of `waiting` cannot be parked"), "{error}");
-    }
 }

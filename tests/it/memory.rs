@@ -161,6 +161,21 @@ fn in_a_control_group_clients_are_served_or_rejected_without_an_oom_kill() {
     }
 }
 
+/// Clients that do not read need threads for writes, within the same limits.
+#[test]
+fn parked_clients_that_do_not_read_stay_within_the_limits_of_memory() {
+    let arguments = ["--park", "--max-connections", "20000"];
+    let server = under(&["prlimit", "--data=40000000"], "echo", &arguments);
+    assert_fills_and_refuses(server, ("echo", b"hello"), "RLIMIT_DATA is 40000000, enough for ");
+    let Some(group) = Group::new("parked", 32 << 20) else {
+        eprintln!("skipped: no control group with a limit of memory can be made here");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
+    let server = under(&["sh", "-c", &enter, "sh"], "echo", &arguments);
+    assert_fills_and_refuses(server, ("echo", b"hello"), "cgroup memory.max is 33554432, enough");
+}
+
 /// Set in the child process that a test starts again.
 const IN_CHILD: &str = "ECHOWN_TEST_MAPPINGS";
 
