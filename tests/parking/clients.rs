@@ -11,7 +11,17 @@ use crate::common::{DEADLINE, stall};
 
 /// The server ended the connection before the reply was complete.
 #[derive(Debug)]
-pub struct CutShort;
+pub struct CutShort {
+    /// By a reset, which no client takes for the end of a complete reply.
+    pub is_reset: bool,
+}
+
+impl From<std::io::Error> for CutShort {
+    fn from(error: std::io::Error) -> CutShort {
+        let resets = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        CutShort { is_reset: resets.contains(&error.kind()) }
+    }
+}
 
 /// A connection of a client.
 pub struct Client {
@@ -27,7 +37,7 @@ impl Client {
     /// # Errors
     /// The server does not listen any more.
     pub fn connect(address: SocketAddr) -> Result<Client, CutShort> {
-        Client::of(TcpStream::connect(address).map_err(|_| CutShort)?)
+        Client::of(TcpStream::connect(address)?)
     }
 
     /// Connects with a small window, so that the server's writes block early.
@@ -37,7 +47,7 @@ impl Client {
     pub fn connect_with_a_small_window(address: SocketAddr) -> Result<Client, CutShort> {
         let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         sockopt::set_socket_recv_buffer_size(&client, 64 * 1024).unwrap();
-        rustix::net::connect(&client, &address).map_err(|_| CutShort)?;
+        rustix::net::connect(&client, &address).map_err(std::io::Error::from)?;
         Client::of(TcpStream::from(client))
     }
 
@@ -59,7 +69,7 @@ impl Client {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nobody reads: {error}"),
-            Err(_) => Err(CutShort),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -76,7 +86,7 @@ impl Client {
         while got < bytes.len() {
             let most = piece.len().min(bytes.len() - got);
             match self.stream.read(&mut piece[..most]) {
-                Ok(0) => return Err(CutShort),
+                Ok(0) => return Err(CutShort { is_reset: false }),
                 Ok(more) => {
                     assert!(piece[..more] == bytes[got..got + more], "other bytes at {got}");
                     got += more;
@@ -85,7 +95,7 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     panic!("no reply after {got} of {} bytes", bytes.len())
                 }
-                Err(_) => return Err(CutShort),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -112,7 +122,7 @@ impl Client {
             Ok(0) => Ok(()),
             Ok(more) => panic!("{more} bytes that nobody sent"),
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no end of the stream"),
-            Err(_) => Err(CutShort),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -121,7 +131,7 @@ impl Client {
     /// # Errors
     /// The connection was reset instead.
     pub fn finish(&mut self) -> Result<(), CutShort> {
-        self.stream.shutdown(Shutdown::Write).map_err(|_| CutShort)?;
+        self.stream.shutdown(Shutdown::Write)?;
         self.expect_end()
     }
 
@@ -131,9 +141,9 @@ impl Client {
     /// The server has closed the connection.
     pub fn send_and_finish_at_once(&mut self, bytes: &[u8]) -> Result<(), CutShort> {
         self.stream.set_nodelay(false).unwrap();
-        sockopt::set_tcp_cork(&self.stream, true).map_err(|_| CutShort)?;
+        sockopt::set_tcp_cork(&self.stream, true).map_err(std::io::Error::from)?;
         self.send(bytes)?;
-        self.stream.shutdown(Shutdown::Write).map_err(|_| CutShort)
+        Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
     /// Ends with a reset.
@@ -162,7 +172,7 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     stall(Duration::from_millis(1));
                 }
-                Err(_) => return Err(CutShort),
+                Err(error) => return Err(error.into()),
             }
         }
         self.stream.set_nonblocking(false).unwrap();
