@@ -66,7 +66,7 @@ fn an_abort_ends_parked_ones_and_those_of_workers_and_writers_and_counts_all() {
             let _ = client.expect_end();
         }
         for (client, sent) in &mut stuck {
-            assert_is_reset(client, sent);
+            assert!(client.expect(sent).is_err(), "a whole echo of an aborted connection");
         }
     }
 }
@@ -84,7 +84,7 @@ fn at_the_drain_deadline_only_those_that_do_not_read_are_aborted() {
         for client in &mut parked {
             client.expect_end().unwrap();
         }
-        assert_is_reset(&mut stuck, &sent);
+        assert!(stuck.expect(&sent).is_err(), "a whole echo of an aborted connection");
     }
 }
 
@@ -143,10 +143,9 @@ fn more_stuck_clients_than_writers_displace_those_that_wait_longest() {
         for (client, sent) in &mut all {
             match client.expect(sent).and_then(|()| client.finish()) {
                 Ok(()) => whole += 1,
-                Err(CutShort { is_reset }) => {
-                    assert!(is_reset, "a partial echo looks complete");
-                    cut += 1;
-                }
+                // Mostly a reset. The cancellation shuts the socket down first, and if the client has room
+                // for all that the kernel has, that end overtakes the reset.
+                Err(CutShort { .. }) => cut += 1,
             }
         }
         other.finish().unwrap();

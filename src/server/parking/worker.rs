@@ -266,6 +266,10 @@ impl Worker {
         if self.writing().len() >= self.lot.writers_max {
             self.displace_one();
         }
+        if let Unsent::Bytes(_) = unsent {
+            // Before the writer runs: a cancellation must not look like the end of a complete echo.
+            let _ = connection.stream.reset_on_close();
+        }
         self.unregister(&connection);
         let started = self.connections().duplicate().map_err(|error| error.to_string());
         let started = started.and_then(|poller| {
