@@ -17,7 +17,7 @@ mod turns;
 
 pub(crate) use chaos::ChaosTarget;
 pub use end::EndReason;
-pub(crate) use exchange::{reset_by, send_back};
+pub(crate) use exchange::reset_by;
 pub(crate) use handler::SharedHandler;
 pub use handler::{Handler, ServerContext};
 pub use plain::Plain;

@@ -72,8 +72,8 @@ pub use summary::ServerSummary;
 /// Length of the event channel: each acceptor ends once, and a repeated command changes nothing.
 const EVENT_QUEUE_MAX: usize = 1024;
 
-/// The default of [`ServerSettings::park_writers`]; their stacks and buffers take at most 32 MiB.
-pub(crate) const PARK_WRITERS_DEFAULT: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+/// The default of [`ServerSettings::park_blocked`]; what they wait to send takes at most 64 MiB.
+pub(crate) const PARK_BLOCKED_DEFAULT: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
 
 /// How long shutdown waits for cancelled tasks that do not end: they are blocked outside of any socket
 /// that they own, where nothing wakes them.
@@ -105,9 +105,10 @@ pub struct ServerSettings {
     /// Park connections that wait for input, and serve those that have some on this many threads per
     /// acceptor. `None`: a thread per connection.
     pub park: Option<NonZeroUsize>,
-    /// With [`park`](ServerSettings::park), the most threads for writes that would block, over all
-    /// acceptors. The server lowers this to what the process limits allow.
-    pub park_writers: NonZeroUsize,
+    /// With [`park`](ServerSettings::park), how many connections per acceptor may wait for their clients to
+    /// read, each with at most 64 KiB that it could not send. With one more, the one that has waited longest is
+    /// reset. The server lowers this to what fits into a quarter of the process's memory limit.
+    pub park_blocked: NonZeroUsize,
 }
 
 impl Default for ServerSettings {
@@ -122,7 +123,7 @@ impl Default for ServerSettings {
             backlog: BACKLOG_DEFAULT,
             acceptors: NonZeroUsize::MIN,
             park: None,
-            park_writers: PARK_WRITERS_DEFAULT,
+            park_blocked: PARK_BLOCKED_DEFAULT,
         }
     }
 }
@@ -228,7 +229,8 @@ impl Server {
                 address.limit_buffers(bytes)?;
             }
         }
-        settings.park_writers = NonZeroUsize::new(capacity.writers).unwrap_or(NonZeroUsize::MIN);
+        let blocked = NonZeroUsize::new(capacity.blocked / acceptors.max(1));
+        settings.park_blocked = blocked.unwrap_or(NonZeroUsize::MIN);
         let tasks = capacity::tasks(&capacity, &requirements, &*handler, reserved);
         let pool = Pool::builder().registry(registry).limit(tasks).build();
         let tightest = capacity.limiting.first();
@@ -289,13 +291,10 @@ impl Server {
         self.capacity.limiting.iter().map(ToString::to_string)
     }
 
-    /// How many threads there can be for writes that block, if that is fewer than configured, and the
-    /// limits that are too low, as in [`limiting_factors`](Server::limiting_factors).
+    /// How many connections per acceptor may wait for their clients to read, of those that were requested.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn lowered_writers(&self) -> Option<(usize, String)> {
-        let limiting = &self.capacity.limiting_writers;
-        let why = limiting.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and ");
-        (!limiting.is_empty()).then_some((self.capacity.writers, why))
+    pub(crate) fn park_blocked(&self) -> NonZeroUsize {
+        self.settings.park_blocked
     }
 
     /// Returns a handle that sends commands to this server.
@@ -348,12 +347,6 @@ impl Server {
         let mut stops = Vec::new();
         let mut failed = None;
         let gate: Arc<OnceLock<()>> = Arc::default();
-        let acceptor_count =
-            self.bound.iter().map(|address| address.acceptors.len()).sum::<usize>();
-        let mut settings = self.settings.clone();
-        // Each acceptor has its share.
-        let writers = settings.park_writers.get().div_ceil(acceptor_count.max(1));
-        settings.park_writers = NonZeroUsize::new(writers).unwrap_or(NonZeroUsize::MIN);
         'start: for address in self.bound {
             paths.extend(address.path);
             for (stop, resources) in address.acceptors {
@@ -362,7 +355,7 @@ impl Server {
                     pool: self.pool.clone(),
                     limiter: Arc::clone(&limiter),
                     handler: Arc::clone(&self.handler),
-                    settings: settings.clone(),
+                    settings: self.settings.clone(),
                     control: self.control.clone(),
                     gate: Arc::clone(&gate),
                 };

@@ -66,10 +66,10 @@ impl Collector for Numbers {
 
         let help = "How often a connection was parked.";
         family.counter("echown_parks", help, None, metrics.parking.parks)?;
-        let help = "Threads that wait for clients of parked connections to read.";
-        family.gauge("echown_park_writers", help, metrics.parking.writers)?;
-        let help = "Threads that there can be for clients that do not read.";
-        family.gauge("echown_park_writers_max", help, metrics.writers_max)?;
+        let help = "Parked connections that wait for their clients to read.";
+        family.gauge("echown_park_blocked", help, metrics.parking.blocked)?;
+        let help = "Parked connections that may wait for their clients to read.";
+        family.gauge("echown_park_blocked_max", help, metrics.blocked_max)?;
 
         let help = "Bytes received by connections that have ended.";
         family.counter("echown_received", help, Some(&Unit::Bytes), metrics.bytes_in)?;

@@ -44,7 +44,7 @@ pub(super) fn receive(
 
 /// Writes all of it. An error of the system resets the connection.
 #[inline]
-pub(crate) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send_back(mut stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let failed = |error| timed_out(reset_by(stream, error), EndReason::WriteTimeout);
     stream.write_all(bytes).map_err(failed)
 }

@@ -10,7 +10,7 @@
 //! cancellation shuts down.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use echown_fd::kind;
 use rustix::event::Timespec;
@@ -18,6 +18,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::adaptive_spin::AdaptiveSpin;
 use super::checked::{Checked, Held, Kind, marker};
+use super::stream::Stream;
 use super::syscalls::Syscalls;
 use crate::ownership::{Registry, Site};
 
@@ -26,6 +27,13 @@ pub(crate) type Poller = Checked<marker::Poller>;
 
 /// The maximum number of events of one [`Poller::wait`].
 const EVENTS_MAX: usize = 64;
+
+/// A yield that takes longer has given the processor to another program for a slice of its time.
+const SLOW_YIELD: Duration = Duration::from_micros(50);
+
+/// What is reported of a descriptor with [`Trigger::Edge`].
+const EDGE_EVENTS: EventFlags =
+    EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// How often a registered descriptor is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +112,27 @@ impl Poller {
         key: u64,
         trigger: Trigger,
     ) -> io::Result<()> {
-        let mut flags = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP;
-        flags.set(EventFlags::ET, trigger == Trigger::Edge);
+        let flags = match trigger {
+            Trigger::Level => EventFlags::IN,
+            Trigger::Edge => EDGE_EVENTS,
+        };
         let data = EventData::new_u64(key);
         target.check()?;
         let target = target.0.handle();
         self.handle().call(|poller| Ok(target.call(|fd| epoll::add(poller, fd, data, flags))))?
+    }
+
+    /// Reports a registered stream from now on also when there is room for sending again, each time after a send
+    /// would have had to wait (`epoll_ctl(2)`). If there is room already, it is reported at once.
+    ///
+    /// # Errors
+    /// See [`add`](Poller::add).
+    #[track_caller]
+    pub(crate) fn report_room(&self, target: &Stream, key: u64) -> io::Result<()> {
+        let data = EventData::new_u64(key);
+        let flags = EDGE_EVENTS | EventFlags::OUT;
+        let target = target.handle();
+        self.handle().call(|poller| Ok(target.call(|fd| epoll::modify(poller, fd, data, flags))))?
     }
 
     /// Ends the reports about `target`, which the current task owns. An event that was already returned by
@@ -167,15 +190,21 @@ impl Poller {
         }
         let attempts = spin.attempts(&self.handle().record().registry);
         for _ in 0..attempts {
+            let before = Instant::now();
             std::thread::yield_now();
             self.wait(events, Some(Duration::ZERO))?;
+            // Another program has the processor: polls only give it away.
+            let is_slow = before.elapsed() > SLOW_YIELD;
             if !events.0.is_empty() {
-                if events.iter().any(|event| event.key != last) {
+                if !is_slow && events.iter().any(|event| event.key != last) {
                     spin.hit();
                 } else {
                     spin.miss();
                 }
                 return Ok(());
+            }
+            if is_slow {
+                break;
             }
         }
         if attempts > 0 {

@@ -252,22 +252,6 @@ impl<T: Send + 'static> Orphans<T> {
         Ok(())
     }
 
-    /// Requests the cancellation of one running task, without waiting. Does nothing for one that has ended.
-    ///
-    /// # Errors
-    /// `NotAChild`: this `Orphans` belongs to another task.
-    #[track_caller]
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(crate) fn request_cancel_of(&self, task: TaskId) -> Result<(), Error> {
-        self.as_owner(Site::here())?;
-        let running =
-            self.shared.state().running.get(&task).map(|promise| Arc::clone(promise.inner()));
-        if let Some(running) = running {
-            running.request_cancel();
-        }
-        Ok(())
-    }
-
     /// The labels of the running tasks. Any task may call this.
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskLabel> {

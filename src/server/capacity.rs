@@ -70,14 +70,9 @@ fn parking(acceptors: usize, settings: &ServerSettings) -> Option<Parking> {
     Some(Parking {
         workers: acceptors.saturating_mul(workers),
         descriptors: descriptors.saturating_mul(acceptors as u64),
-        writers: settings.park_writers.get(),
-        ending: WRITERS_ENDING,
+        blocked: settings.park_blocked.get().saturating_mul(acceptors),
     })
 }
-
-/// How many cancelled writers may not have ended yet when their successors start: all that one round of a
-/// worker can replace.
-const WRITERS_ENDING: usize = 64;
 
 /// The most tasks that the server has at a time.
 pub(super) fn tasks(
@@ -89,7 +84,7 @@ pub(super) fn tasks(
     let connections = capacity.connections.saturating_mul(requirements.tasks_per_connection);
     let probes = reserved.probes.saturating_mul(handler.tasks_per_connection());
     // A single connection that another process has accepted has a task in place of the acceptor.
-    let shared = requirements.shared_threads(capacity.writers).max(1);
+    let shared = requirements.shared_threads().max(1);
     connections.saturating_add(shared).saturating_add(probes)
 }
 
@@ -141,7 +136,7 @@ fn check_limit(
     let by_acceptors = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_ACCEPTOR + 1);
     let by_parking = parking(acceptors, settings).map_or(0, |parking| {
         let waiting = (acceptors as u64).saturating_mul(DESCRIPTORS_PER_WAIT);
-        waiting.saturating_add(parking.descriptors + parking.threads_of(1) as u64)
+        waiting.saturating_add(parking.descriptors)
     });
     let taken = by_acceptors.saturating_add(by_parking).saturating_add(open + DESCRIPTORS_RESERVED);
     if limit > taken {
@@ -194,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn parked_connections_need_threads_only_for_turns_and_writes() {
+    fn parked_connections_need_threads_only_for_turns() {
         let two = NonZeroUsize::new(2).unwrap();
         let settings = ServerSettings { park: Some(two), ..ServerSettings::default() };
         let reserved = Reserved { probes: 1, ..Reserved::default() };
         let needed = requirements(3, &settings, &Plain, reserved);
         let capacity = SystemLimits::default().capacity(18_000, needed);
-        // 3 acceptors with two workers each, the writers, those before them, and a probe.
-        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 3 * 2 + 256 + 64 + 1);
+        // 3 acceptors with two workers each, and a probe.
+        assert_eq!(tasks(&capacity, &needed, &Plain, reserved), 3 + 3 * 2 + 1);
         let descriptors = needed.parking.map(|parking| parking.descriptors);
         assert_eq!(descriptors, Some(3 * (1 + 2 * 3)));
         let unparked = ServerSettings::default();

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::echo::EndReason;
 use crate::rate_limited_log::RateLimited;
-use crate::report::Plural;
 
 const REASONS: usize = EndReason::ALL.len();
 
@@ -118,10 +117,10 @@ pub(crate) struct ConnectionCounts {
     pub connections: u64,
     /// Connections that are open.
     pub open: u64,
-    /// Those of them that wait for input without a thread (`--park`).
+    /// Those of them that wait without a thread (`--park`).
     pub parked: u64,
-    /// Those of them whose client does not read, each with a thread (`--park`).
-    pub writers: u64,
+    /// Those of the parked ones that wait for their client to read.
+    pub blocked: u64,
     /// The ends of the other connections, including [`EndReason::Refused`].
     pub ends: EndCounts,
 }
@@ -149,10 +148,10 @@ impl ConnectionCounts {
 
 impl fmt::Display for ConnectionCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ConnectionCounts { connections, open, parked, writers, ends } = self;
+        let ConnectionCounts { connections, open, parked, blocked, ends } = self;
         write!(f, "connections: {connections} accepted, {open} open")?;
-        if parked + writers > 0 {
-            write!(f, " ({parked} parked, {})", Plural(*writers, "writer"))?;
+        if parked + blocked > 0 {
+            write!(f, " ({parked} parked, {blocked} blocked)")?;
         }
         if ends.total() > 0 {
             write!(f, "; ended: {ends}")?;

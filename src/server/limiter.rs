@@ -194,8 +194,8 @@ impl ConnectionLimiter {
         // Computed, so that the three always add up; a connection may end before it is counted.
         let ended = ends.total() - ends.get(EndReason::Refused);
         let open = connections.saturating_sub(ended);
-        let ParkingCounts { parked, writers, .. } = self.counters.parking.counts();
-        ConnectionCounts { connections, open, parked, writers, ends }
+        let ParkingCounts { parked, blocked, .. } = self.counters.parking.counts();
+        ConnectionCounts { connections, open, parked, blocked, ends }
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {

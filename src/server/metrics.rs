@@ -50,7 +50,7 @@ pub(crate) struct MetricsReader {
     registry: Registry,
     pool: Pool,
     control: ControlHandle,
-    writers_max: usize,
+    blocked_max: usize,
     started: SystemTime,
 }
 
@@ -65,8 +65,8 @@ pub(crate) struct Metrics {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) parking: ParkingCounts,
-    /// How many threads there can be for writes that block; 0 without parking.
-    pub(crate) writers_max: usize,
+    /// How many connections may wait for their clients to read; 0 without parking.
+    pub(crate) blocked_max: usize,
     /// From accept to the start of the handler.
     pub(crate) latency: LatencyCounts,
     /// Findings by code, without those that are ignored.
@@ -98,7 +98,7 @@ impl Server {
             registry: self.registry.clone(),
             pool: self.pool.clone(),
             control: self.control(),
-            writers_max: self.capacity.writers,
+            blocked_max: self.capacity.blocked,
             started: SystemTime::now(),
         }
     }
@@ -117,7 +117,7 @@ impl MetricsReader {
             bytes_in,
             bytes_out,
             parking: limiter.counters.parking.counts(),
-            writers_max: self.writers_max,
+            blocked_max: self.blocked_max,
             latency: limiter.counters.latency.counts(),
             findings: self.findings(),
             owned_descriptors: self.registry.owned_descriptors(),

@@ -6,9 +6,10 @@
 //! *turns*: one read and its echo. In between a connection is *parked* in the acceptor's lot, which owns
 //! it; the worker that gets its event claims it, and parks it again.
 //!
-//! 1. Workers never wait for one client. A write that would have to wait gets a task with a thread of its own,
-//!    a *writer*, which parks the connection when the client has read. There are at most
-//!    [`park_writers`](super::ServerSettings::park_writers); then the one that has waited longest is closed.
+//! 1. Workers never wait for one client. A connection that has to wait until its client reads keeps what it could
+//!    not send, at most one buffer, and is parked, too; the event that there is room continues it. There are at most
+//!    [`park_blocked`](super::ServerSettings::park_blocked) such connections; with one more, the one that has waited
+//!    longest is reset.
 //! 2. The acceptor is the only worker by default, and accepts in between. Several workers are its children; they
 //!    share an epoll instance, for which each has a descriptor of its own.
 //! 3. Events are edge-triggered: each arrival is reported once, to one worker. So a connection is parked only
@@ -17,8 +18,9 @@
 //!    ([`Lot`](crate::ownership::Lot)).
 //!    Where a read can leave input behind although it has room for it (before urgent data, on Unix sockets),
 //!    the worker looks before it parks.
-//! 4. A connection leaves the epoll instance before it is closed, and before a writer gets it. Otherwise a worker
-//!    that waits there may keep the file open, and the client waits for an end that has happened.
+//! 4. A connection leaves the epoll instance before it is closed. Otherwise a worker that waits there may keep the
+//!    file open, and the client waits for an end that has happened. (A worker that is cancelled can no longer do
+//!    that: at an abort the registry closes.)
 //! 5. Turns read one buffer at most, and after each round the worker looks at the epoll instance, so that a few
 //!    busy connections do not keep the others waiting.
 //!
@@ -28,10 +30,9 @@
 
 mod acceptor;
 mod connection;
-mod idle;
 mod lot;
+mod timeouts;
 mod worker;
-mod writer;
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Counters of parked connections and of the threads for writes that block.
+//! Counters of parked connections, and of those whose clients do not read.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -10,19 +10,19 @@ pub(super) struct ParkingCounter {
     /// Workers add to this in any order, so it may be below 0 for a moment.
     parked: AtomicI64,
     parks: AtomicU64,
-    writers: AtomicI64,
+    blocked: AtomicI64,
 }
 
 /// The numbers so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(feature = "serve"), allow(dead_code))]
 pub(crate) struct ParkingCounts {
-    /// Connections that wait for input without a thread.
+    /// Connections that wait without a thread.
     pub(crate) parked: u64,
     /// How often a connection was parked.
     pub(crate) parks: u64,
-    /// Threads that wait for clients to read.
-    pub(crate) writers: u64,
+    /// Those of them that wait for their clients to read.
+    pub(crate) blocked: u64,
 }
 
 /// What a worker counts in one round, so that a turn does not write to memory that all workers share.
@@ -60,15 +60,15 @@ impl ParkingCounter {
     }
 
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(super) fn writer_started(&self) {
+    pub(super) fn blocked(&self) {
         // ord: Relaxed; a statistic.
-        self.writers.fetch_add(1, Ordering::Relaxed);
+        self.blocked.fetch_add(1, Ordering::Relaxed);
     }
 
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-    pub(super) fn writer_ended(&self) {
+    pub(super) fn unblocked(&self) {
         // ord: Relaxed; a statistic.
-        self.writers.fetch_sub(1, Ordering::Relaxed);
+        self.blocked.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[cfg_attr(not(feature = "serve"), allow(dead_code))]
@@ -78,7 +78,7 @@ impl ParkingCounter {
         ParkingCounts {
             parked: positive(self.parked.load(Ordering::Relaxed)),
             parks: self.parks.load(Ordering::Relaxed),
-            writers: positive(self.writers.load(Ordering::Relaxed)),
+            blocked: positive(self.blocked.load(Ordering::Relaxed)),
         }
     }
 }
@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(counter.counts().parked, 0, "never below");
         counter.add(&mut parks);
         counter.add(&mut parks);
-        counter.writer_started();
-        let expected = ParkingCounts { parked: 1, parks: 3, writers: 1 };
+        counter.blocked();
+        let expected = ParkingCounts { parked: 1, parks: 3, blocked: 1 };
         assert_eq!(counter.counts(), expected);
-        counter.writer_ended();
-        assert_eq!(counter.counts().writers, 0);
+        counter.unblocked();
+        assert_eq!(counter.counts().blocked, 0);
     }
 }

@@ -16,7 +16,7 @@ fn the_help_names_every_default() {
         ("--max-connections", "1024, or what fits"),
         ("--drain-timeout", "10s"),
         ("--park-workers", "1"),
-        ("--park-writers", "256"),
+        ("--park-blocked", "1024"),
         ("--ownership", "on"),
         ("--on-leak", "warn"),
         ("--on-violation", "warn"),

@@ -1,38 +1,61 @@
 //! Parked connections: thousands wait without a thread, and clients that do not read delay no other.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg,
+    socket,
+};
 use rustix::process::Signal;
 
 use super::server::{DEADLINE, Server, pattern, summary};
 use crate::common::temp_path::TempPath;
 use crate::common::wait_until;
 
-/// Sends without reading until the server's kernel and the client's are full, so that a thread of the server
-/// waits for this client.
-pub fn fill(client: &TcpStream, is_waiting: impl Fn() -> bool) {
-    client.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
-    let block = pattern(256 * 1024);
-    wait_until("a writer waits for the client", || {
-        // What it returns does not matter: the state of the server counts.
-        let _ = (&*client).write(&block);
-        is_waiting()
-    });
+/// A client whose kernel keeps little of what it does not read. Another one's drops what arrives once it is full,
+/// and with it the acknowledgements that its own sends wait for.
+pub fn connect_with_a_small_window(server: &Server) -> TcpStream {
+    let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_recv_buffer_size(&client, 64 * 1024).unwrap();
+    rustix::net::connect(&client, &server.address()).unwrap();
+    let client = TcpStream::from(client);
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
 }
 
-/// How many threads wait in a write.
-pub fn writers(server: &Server) -> usize {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
-    let is_writing = |task: &std::fs::DirEntry| {
-        std::fs::read_to_string(task.path().join("syscall"))
-            .is_ok_and(|call| call.split(' ').next() == Some(super::server::SENDTO))
-    };
-    tasks.filter_map(Result::ok).filter(is_writing).count()
+/// A client that sends and does not read, until the server does not read, either.
+pub fn never_reads(server: &Server) -> TcpStream {
+    let client = connect_with_a_small_window(server);
+    fill(server, &client);
+    client
+}
+
+/// How often the same must have been seen to be the end of it.
+const STILL: u32 = 20;
+
+/// Sends without reading until the server's kernel and the client's are full, so that the server no longer reads
+/// from this client. Returns what was sent.
+pub fn fill(server: &Server, client: &TcpStream) -> Vec<u8> {
+    let block = pattern(256 * 1024 + 1);
+    let mut sent = Vec::new();
+    client.set_nonblocking(true).unwrap();
+    let (mut before, mut same) = (0, 0);
+    wait_until("the server does not read", || {
+        match (&*client).write(&block) {
+            Ok(bytes) => sent.extend_from_slice(&block[..bytes]),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        let unread = server.end_of(client).map_or(0, |end| end.unread);
+        same = if unread > 0 && unread == before { same + 1 } else { 0 };
+        before = unread;
+        same >= STILL
+    });
+    client.set_nonblocking(false).unwrap();
+    sent
 }
 
 pub fn round_trip(mut client: &TcpStream, message: &[u8]) {
@@ -47,19 +70,16 @@ fn idle_active_and_stuck_clients_are_served_at_once_with_few_threads() {
     const IDLE: usize = 1000;
     const ACTIVE: usize = 64;
     const STUCK: usize = 20;
-    let server = Server::start(&["--park", "--max-connections", "1100"]);
+    let server = Server::start(&["--park", "--max-connections", "1100", "--write-timeout", "10m"]);
     // All threads of an idle server run once it has served.
     round_trip(&server.connect(), b"first");
     let before = server.threads();
+    let stuck: Vec<TcpStream> = (0..STUCK).map(|_| never_reads(&server)).collect();
     let idle: Vec<TcpStream> = (0..IDLE).map(|_| server.connect()).collect();
     idle.iter().for_each(|client| round_trip(client, b"once"));
     assert_eq!(server.threads(), before, "a thread for an idle client");
 
     let active: Vec<TcpStream> = (0..ACTIVE).map(|_| server.connect()).collect();
-    let stuck: Vec<TcpStream> = (0..STUCK).map(|_| server.connect()).collect();
-    for (number, client) in stuck.iter().enumerate() {
-        fill(client, || writers(&server) > number);
-    }
     for round in 0..20_u32 {
         let messages = active.iter().map(|mut client| client.write_all(&round.to_le_bytes()));
         messages.for_each(Result::unwrap);
@@ -69,9 +89,8 @@ fn idle_active_and_stuck_clients_are_served_at_once_with_few_threads() {
             assert_eq!(back, round.to_le_bytes());
         }
     }
-    assert_eq!(server.threads(), before + STUCK);
     idle.iter().for_each(|client| round_trip(client, b"twice"));
-    assert_eq!(server.threads(), before + STUCK);
+    assert_eq!(server.threads(), before, "a thread for a client that does not read");
     drop((idle, active, stuck));
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0), "{lines:#?}");
@@ -80,21 +99,12 @@ fn idle_active_and_stuck_clients_are_served_at_once_with_few_threads() {
 
 #[test]
 fn a_client_that_reads_at_last_gets_everything_and_is_parked_again() {
-    let server = Server::start(&["--park"]);
+    let server = Server::start(&["--park", "--write-timeout", "10m"]);
     round_trip(&server.connect(), b"first");
     let before = server.threads();
-    let client = server.connect();
-    client.set_nonblocking(true).unwrap();
-    let block = pattern(64 * 1024 + 1);
-    let (mut sent, mut got) = (Vec::new(), Vec::new());
-    wait_until("a writer waits for the client", || {
-        match (&client).write(&block) {
-            Ok(bytes) => sent.extend_from_slice(&block[..bytes]),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-        }
-        writers(&server) > 0
-    });
-    client.set_nonblocking(false).unwrap();
+    let client = connect_with_a_small_window(&server);
+    let sent = fill(&server, &client);
+    let mut got = Vec::new();
     let mut piece = vec![0; 256 * 1024];
     while got.len() < sent.len() {
         let bytes = (&client).read(&mut piece).unwrap();
@@ -102,36 +112,36 @@ fn a_client_that_reads_at_last_gets_everything_and_is_parked_again() {
         got.extend_from_slice(&piece[..bytes]);
     }
     assert!(got == sent, "the bytes differ");
-    wait_until("the writer parks it", || writers(&server) == 0);
     round_trip(&client, b"afterwards");
-    // The pool keeps the thread for the next writer.
-    assert!(server.threads() <= before + 1);
+    assert_eq!(server.threads(), before);
     let (code, _) = server.stop();
     assert_eq!(code, Some(0));
 }
 
-#[test]
-fn beyond_the_writers_the_client_that_waited_longest_is_reset_and_counted() {
-    let mut server = Server::start(&["--park", "--park-writers", "2"]);
-    let clients: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
-    for (number, client) in clients[..2].iter().enumerate() {
-        fill(client, || writers(&server) > number);
-    }
-    let mut piece = vec![0; 64 * 1024];
-    clients[2].set_write_timeout(Some(Duration::from_millis(20))).unwrap();
-    // The third one's writer takes the place of the first one's.
-    server.wait_for("a client is displaced", |_| {
-        let _ = (&clients[2]).write(&piece);
-        clients[0].set_nonblocking(true).unwrap();
-        match clients[0].peek(&mut [0]) {
-            Ok(_) => rustix::net::sockopt::socket_error(&clients[0]).is_ok_and(|it| it.is_err()),
-            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+/// Sends the end and reads to the end: how many bytes came back.
+fn read_all(mut client: &TcpStream) -> io::Result<usize> {
+    // It fails if the server has closed the connection.
+    let _ = client.shutdown(Shutdown::Write);
+    let mut piece = vec![0; 256 * 1024];
+    let mut all = 0;
+    loop {
+        match client.read(&mut piece)? {
+            0 => return Ok(all),
+            bytes => all += bytes,
         }
-    });
-    wait_until("the others have writers", || writers(&server) == 2);
-    // The second one is served as before.
-    clients[1].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    assert!((&clients[1]).read(&mut piece).unwrap() > 0);
+    }
+}
+
+#[test]
+fn beyond_the_limit_the_client_that_waited_longest_is_reset_and_counted() {
+    let mut server = Server::start(&["--park", "--park-blocked", "2", "--write-timeout", "10m"]);
+    let clients: Vec<TcpStream> = (0..3).map(|_| connect_with_a_small_window(&server)).collect();
+    let sent: Vec<usize> = clients.iter().map(|client| fill(&server, client).len()).collect();
+    let ends: Vec<_> = clients.iter().map(read_all).collect();
+    let reset = io::ErrorKind::ConnectionReset;
+    assert!(matches!(&ends[0], Err(error) if error.kind() == reset), "{:?}", ends[0]);
+    assert_eq!(ends[1].as_ref().ok(), Some(&sent[1]), "the second one is served as before");
+    assert_eq!(ends[2].as_ref().ok(), Some(&sent[2]), "and the third");
     drop(clients);
     server.wait_for_line("displaced");
     let (code, lines) = server.stop();

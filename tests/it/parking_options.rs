@@ -38,7 +38,7 @@ fn more_workers_than_free_cores_are_rejected_with_the_reason() {
     let reason = "more workers than free cores only preempt each other";
     assert!(stderr.contains(&format!("at most {}", (cores - 1).max(1))), "{stderr}");
     assert!(stderr.contains(reason), "{stderr}");
-    for option in ["--park-workers", "--park-writers"] {
+    for option in ["--park-workers", "--park-blocked"] {
         let stderr = rejected(&mut serve(&[UNAVAILABLE], &["--park", option, "0"]));
         assert!(stderr.contains("expected a whole number, 1 or more"), "{stderr}");
     }
@@ -46,16 +46,16 @@ fn more_workers_than_free_cores_are_rejected_with_the_reason() {
 
 #[test]
 fn options_of_parking_without_parking_are_errors() {
-    for option in ["--park-workers", "--park-writers"] {
+    for option in ["--park-workers", "--park-blocked"] {
         let stderr = rejected(&mut serve(&[UNAVAILABLE], &[option, "1"]));
         assert_eq!(stderr, format!("echown: {option} needs --park\n"));
     }
     // A variable can turn the option off again.
     let mut command = echown();
-    command.args(["serve", "--listen", UNAVAILABLE, "--park-writers", "3"]);
+    command.args(["serve", "--listen", UNAVAILABLE, "--park-blocked", "3"]);
     command.env("ECHOWN_SERVE_PARK", "false");
     let stderr = rejected(&mut command);
-    assert!(stderr.starts_with("echown: --park-writers needs --park\n"), "{stderr}");
+    assert!(stderr.starts_with("echown: --park-blocked needs --park\n"), "{stderr}");
 }
 
 #[test]
@@ -63,12 +63,12 @@ fn variables_turn_parking_on() {
     let variables = [
         ("ECHOWN_SERVE_LISTEN", "127.0.0.1:0"),
         ("ECHOWN_SERVE_PARK", "true"),
-        ("ECHOWN_SERVE_PARK_WRITERS", "8"),
+        ("ECHOWN_SERVE_PARK_BLOCKED", "8"),
     ];
     let mut command = echown();
     command.arg("serve").envs(variables);
     let server = Server::run(&mut command, 1);
-    let names = "ECHOWN_SERVE_PARK, ECHOWN_SERVE_PARK_WRITERS";
+    let names = "ECHOWN_SERVE_PARK, ECHOWN_SERVE_PARK_BLOCKED";
     assert!(server.seen.iter().any(|line| line.contains(names)), "{:#?}", server.seen);
     assert_eq!(exchange(server.connect(), b"hello"), b"hello");
     assert_eq!(server.stop().0, Some(0));
@@ -85,25 +85,6 @@ fn start_with(descriptors: u64, arguments: &[&str]) -> String {
     let (code, lines) = server.stop();
     assert_eq!(code, Some(0));
     lines.join("\n")
-}
-
-#[test]
-fn a_descriptor_limit_lowers_threads_for_writes_with_a_warning_and_a_remedy() {
-    let parked = ["--park", "--park-writers", "100", "--max-connections", "100"];
-    let log = start_with(80, &parked);
-    let lowered = log.split(": --park-writers 100 is lowered to ").nth(1);
-    let lowered = lowered.unwrap_or_else(|| panic!("not lowered: {log}"));
-    let (count, why) = lowered.split_once(": RLIMIT_NOFILE is 80, enough for ").unwrap();
-    let count: usize = count.parse().unwrap();
-    assert!((1..20).contains(&count), "{log}");
-    let enough = why.split("`ulimit -n ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
-    let log = start_with(enough.parse().unwrap(), &parked);
-    assert!(!log.contains("lowered"), "{log}");
-    // Without the option the number is a default, so the line is no warning.
-    let log = start_with(80, &["--park"]);
-    let line = log.lines().find(|line| line.contains(": --park has ")).unwrap_or_default();
-    assert!(line.contains(" INFO "), "{log}");
-    assert!(line.contains(" threads for writes, fewer than the default of 256: "), "{log}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Each rule of parking alone, with the order of events forced by the handler.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use echown::echo::{EndReason, Turn};
 
 use super::clients::{Client, bytes};
-use super::running::{Running, start};
-use crate::common::{stall, wait_for, wait_until};
+use super::running::{block, second_descriptor, server_end, start};
+use crate::common::{stall, wait_until};
 
 /// Long enough that another worker takes an event meanwhile. If it does not, a test may miss an error, and
 /// reports none that is not there.
@@ -17,14 +17,6 @@ const A_WHILE: Duration = Duration::from_millis(20);
 
 fn same(_: &[u8], turn: Turn) -> Turn {
     turn
-}
-
-/// The descriptor number of the server's end of this connection, and the state that the registry shows.
-fn server_end(server: &Running, client: &Client) -> Option<(i32, &'static str)> {
-    let own = client.stream.local_addr().unwrap().to_string();
-    let all = server.registry.snapshot().resources;
-    let end = all.into_iter().find(|one| one.peer.as_deref() == Some(&*own))?;
-    Some((end.number?, end.state))
 }
 
 /// Whether an epoll instance of this process has this file registered, by its inode.
@@ -38,18 +30,6 @@ fn is_registered(inode: u64) -> bool {
 
 fn inode_of(file: impl AsFd) -> u64 {
     rustix::fs::fstat(file).unwrap().st_ino
-}
-
-/// Another descriptor of the server's end, so that its file stays open.
-fn second_descriptor(server: &Running, client: &Client) -> OwnedFd {
-    let (number, _) = wait_for("the server's end", || server_end(server, client));
-    let path = format!("/proc/self/fd/{number}");
-    assert!(std::fs::read_link(path).unwrap().to_string_lossy().starts_with("socket:"));
-    let borrowed = crate::common::fd_misuse::second_owner(number);
-    let second = borrowed.try_clone().unwrap();
-    // The server is the owner of that number.
-    std::mem::forget(borrowed);
-    second
 }
 
 #[test]
@@ -139,28 +119,40 @@ fn a_connection_leaves_the_epoll_instance_before_it_is_closed() {
 }
 
 #[test]
-fn a_connection_leaves_the_epoll_instance_while_a_writer_has_it_and_returns() {
+fn a_blocked_connection_is_parked_and_continues_when_its_client_reads() {
     for workers in [1, 2] {
         let server = start(workers, |_| {}, same);
         let mut client = Client::connect_with_a_small_window(server.address).unwrap();
         let mut random = fastrand::Rng::with_seed(1);
         let inode = inode_of(second_descriptor(&server, &client));
-        let mut sent = Vec::new();
-        wait_until("a writer", || {
-            sent.extend(client.send_until_full(1 << 20, &mut random).unwrap());
-            !is_registered(inode)
-        });
-        assert_eq!(server_end(&server, &client).unwrap().1, "held");
-        client.expect(&sent).unwrap();
-        wait_until("the end of the writer", || {
-            server_end(&server, &client).is_some_and(|(_, state)| state == "parked")
-        });
-        assert!(is_registered(inode), "parked, and no event would tell");
-        for _ in 0..20 {
+        for _ in 0..3 {
+            let sent = block(&server, &mut client);
+            assert_eq!(server_end(&server, &client).unwrap().1, "parked");
+            assert!(is_registered(inode), "blocked, and no event would tell of room");
+            client.expect(&sent).unwrap();
             client.round_trip(&bytes(&mut random, 100)).unwrap();
         }
         client.finish().unwrap();
         assert_eq!(server.drain().ends(EndReason::Finished), 1);
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_for_the_write_timeout_is_reset() {
+    let timeout = Duration::from_millis(100);
+    for workers in [1, 2] {
+        let server = start(workers, |settings| settings.write_timeout = Some(timeout), same);
+        let mut other = Client::connect(server.address).unwrap();
+        let mut stuck = Client::connect_with_a_small_window(server.address).unwrap();
+        let mut random = fastrand::Rng::with_seed(1);
+        wait_until("the reset", || {
+            other.round_trip(b"served").unwrap();
+            stuck.send_until_full(1 << 20, &mut random).is_err()
+        });
+        other.finish().unwrap();
+        let summary = server.drain();
+        assert_eq!(summary.ends(EndReason::WriteTimeout), 1, "{summary}");
+        assert_eq!(summary.ends(EndReason::Finished), 1, "{summary}");
     }
 }
 

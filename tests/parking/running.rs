@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,7 +14,8 @@ use echown::net::Stream;
 use echown::ownership::Registry;
 use echown::server::{Control, ControlHandle, Server, ServerSettings, ServerSummary};
 
-use crate::common::{DEADLINE, lock};
+use super::clients::Client;
+use crate::common::{DEADLINE, lock, wait_for, wait_until};
 
 /// What a test does after a turn: it gets what was received, and may change the outcome.
 type AfterTurn = dyn Fn(&[u8], Turn) -> Turn + Send + Sync;
@@ -121,4 +123,43 @@ impl Running {
         assert!(self.registry.snapshot().resources.is_empty());
         summary
     }
+}
+
+/// The descriptor number of the server's end of this connection, and the state that the registry shows.
+pub fn server_end(server: &Running, client: &Client) -> Option<(i32, &'static str)> {
+    let own = client.stream.local_addr().unwrap().to_string();
+    let all = server.registry.snapshot().resources;
+    let end = all.into_iter().find(|one| one.peer.as_deref() == Some(&*own))?;
+    Some((end.number?, end.state))
+}
+
+/// Another descriptor of the server's end, so that its file stays open.
+pub fn second_descriptor(server: &Running, client: &Client) -> OwnedFd {
+    let (number, _) = wait_for("the server's end", || server_end(server, client));
+    let path = format!("/proc/self/fd/{number}");
+    assert!(std::fs::read_link(path).unwrap().to_string_lossy().starts_with("socket:"));
+    let borrowed = crate::common::fd_misuse::second_owner(number);
+    let second = borrowed.try_clone().unwrap();
+    // The server is the owner of that number.
+    std::mem::forget(borrowed);
+    second
+}
+
+/// How often the same must have been seen to be the end of it.
+const STILL: u32 = 20;
+
+/// Sends without reading until the server no longer reads from this client. Returns what was sent.
+pub fn block(server: &Running, client: &mut Client) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    let end = second_descriptor(server, client);
+    let mut sent = Vec::new();
+    let (mut before, mut same) = (0, 0);
+    wait_until("the server does not read", || {
+        sent.extend(client.send_until_full(1 << 20, &mut random).unwrap());
+        let unread = rustix::io::ioctl_fionread(&end).unwrap();
+        same = if unread > 0 && unread == before { same + 1 } else { 0 };
+        before = unread;
+        same >= STILL
+    });
+    sent
 }

@@ -1,7 +1,7 @@
 //! Capacity: how many connections the limits of the process allow, and which limit to raise for more.
 //!
 //! A connection takes a descriptor, threads and memory; one that is parked while it waits takes no
-//! thread. `budget` computes the memory, `parking` the threads that parked connections share.
+//! thread. `budget` computes the memory, `parking` what parked connections share.
 
 mod budget;
 mod parking;
@@ -59,21 +59,19 @@ pub struct Capacity {
     pub limiting: Vec<LimitingFactor>,
     /// How memory is divided among connections.
     pub shares: MemoryShares,
-    /// Threads for writes that block: as many as requested, as connections, or as fit; at least 1. 0 if
-    /// connections are not parked.
-    pub writers: usize,
-    /// The limits that are too low for the requested writers, the lowest first.
-    pub limiting_writers: Vec<LimitingFactor>,
+    /// Connections that may wait for their clients to read: as many as requested, or as fit into a quarter of the
+    /// memory; at least 1. 0 if connections are not parked.
+    pub blocked: usize,
 }
 
-/// A limit that allows fewer connections, or fewer threads for writes, than requested.
+/// A limit that allows fewer connections than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitingFactor {
     /// Its name, such as `RLIMIT_NOFILE`.
     pub limit: &'static str,
     /// Its value.
     pub value: u64,
-    /// How many of them it allows.
+    /// How many it allows.
     pub allowed: usize,
     /// The value that would allow all requested ones.
     pub sufficient: u64,
@@ -94,11 +92,9 @@ impl SystemLimits {
 
     /// Capacity for `requested` connections, or for as many as fit.
     pub fn capacity(&self, requested: usize, requirements: Requirements) -> Capacity {
-        let limiting_writers = self.limiting_writers(requested, &requirements);
-        let lowered = limiting_writers.first().map(|limiting| limiting.allowed);
-        let writers = lowered.unwrap_or_else(|| requirements.writers_wanted(requested));
+        let requirements = requirements.fitting(self);
         let mut limiting: Vec<LimitingFactor> = self
-            .factors(requested, &requirements, writers)
+            .factors(requested, &requirements)
             // Always allow one client: the kernel's own error is a better report of such a low
             // limit.
             .map(|limiting| LimitingFactor { allowed: limiting.allowed.max(1), ..limiting })
@@ -106,21 +102,20 @@ impl SystemLimits {
             .collect();
         limiting.sort_by_key(|limiting| limiting.allowed);
         let connections = limiting.first().map_or(requested, |limiting| limiting.allowed);
-        let shares = budget::shares(&self.memory, connections, &requirements.with_writers(writers));
-        Capacity { connections, limiting, shares, writers, limiting_writers }
+        let shares = budget::shares(&self.memory, connections, &requirements);
+        let blocked = requirements.parking.map_or(0, |parking| parking.blocked);
+        Capacity { connections, limiting, shares, blocked }
     }
 
-    /// How many connections each limit allows next to this many writers.
+    /// How many connections each limit allows.
     fn factors(
         &self,
         requested: usize,
         requirements: &Requirements,
-        writers: usize,
     ) -> impl Iterator<Item = LimitingFactor> {
         let each = requirements.tasks_per_connection;
-        let wanted = requirements.writers_wanted(requested);
-        let [shared, most] = [writers, wanted].map(|count| requirements.shared_threads(count));
-        let tasks = requested.saturating_mul(each).saturating_add(most);
+        let shared = requirements.shared_threads();
+        let tasks = requested.saturating_mul(each).saturating_add(shared);
         let by_threads = self.threads.iter().map(move |ceiling| LimitingFactor {
             limit: ceiling.limit,
             value: ceiling.value,
@@ -129,31 +124,25 @@ impl SystemLimits {
             each: 0,
         });
         let by_descriptors = self.descriptors.map(|(value, open)| {
-            let taken = |writers| requirements.descriptors(open, writers);
+            let taken = requirements.descriptors(open);
             LimitingFactor {
                 limit: DESCRIPTORS,
                 value,
-                allowed: usize::try_from(value.saturating_sub(taken(writers)))
-                    .unwrap_or(usize::MAX),
-                sufficient: taken(wanted).saturating_add(requested as u64),
+                allowed: usize::try_from(value.saturating_sub(taken)).unwrap_or(usize::MAX),
+                sufficient: taken.saturating_add(requested as u64),
                 each: 0,
             }
         });
-        let [lowered, all] = [writers, wanted].map(|count| requirements.with_writers(count));
-        let by_memory = self.memory.iter().map(move |budget| LimitingFactor {
-            allowed: budget.limiting_factor(requested, &lowered).allowed,
-            ..budget.limiting_factor(requested, &all)
-        });
+        let by_memory =
+            self.memory.iter().map(move |budget| budget.limiting_factor(requested, requirements));
         by_threads.chain(by_descriptors).chain(by_memory)
     }
 }
 
 impl Requirements {
     /// Descriptors that are no connection's, if `open` are open.
-    fn descriptors(&self, open: u64, writers: usize) -> u64 {
-        let parking = self.parking.map_or(0, |parking| {
-            parking.descriptors.saturating_add(parking.threads_of(writers) as u64)
-        });
+    fn descriptors(&self, open: u64) -> u64 {
+        let parking = self.parking.map_or(0, |parking| parking.descriptors);
         open.saturating_add(DESCRIPTORS_RESERVED + self.acceptors as u64).saturating_add(parking)
     }
 }
@@ -225,9 +214,8 @@ mod tests {
     fn a_request_within_the_limits_is_not_lowered() {
         let capacity = machine(USUAL, 20_000).capacity(1_024, REQUIREMENTS);
         let shares = MemoryShares::default();
-        let (limiting, limiting_writers) = (Vec::new(), Vec::new());
-        let expected =
-            Capacity { connections: 1_024, limiting, shares, writers: 0, limiting_writers };
+        let limiting = Vec::new();
+        let expected = Capacity { connections: 1_024, limiting, shares, blocked: 0 };
         assert_eq!(capacity, expected);
     }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::style::StyleName;
 use crate::cli::units::at_least_one;
 use crate::report::Plural;
-use crate::server::{PARK_WRITERS_DEFAULT, Server, ServerSettings};
+use crate::server::{PARK_BLOCKED_DEFAULT, Server, ServerSettings};
 
 /// Options of parking.
 #[derive(Args)]
@@ -28,12 +28,12 @@ pub(super) struct ParkingArguments {
     #[arg(long, value_name = "N", value_parser = workers)]
     park_workers: Option<NonZeroUsize>,
 
-    /// With --park, maximum number of threads for clients that do not read: a write that would block
-    /// continues on such a thread, so that it delays no other client. Without a free one, the
-    /// connection whose write has waited longest is closed and counted as `displaced`. If system limits
-    /// allow fewer, the value is lowered, with a warning. [default: 256]
+    /// With --park, how many connections per acceptor may wait for clients that do not read. Such a
+    /// connection keeps up to 64 KiB that it could not send, and delays no other client. With one more, the
+    /// one that has waited longest is reset and counted as `displaced`. If less than four times that memory
+    /// is available, the value is lowered, with a warning. [default: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
-    park_writers: Option<NonZeroUsize>,
+    park_blocked: Option<NonZeroUsize>,
 }
 
 /// A number of workers that the cores of this machine can run at a time.
@@ -71,7 +71,7 @@ impl ParkingArguments {
         }
         let given = [
             ("--park-workers", self.park_workers.is_some()),
-            ("--park-writers", self.park_writers.is_some()),
+            ("--park-blocked", self.park_blocked.is_some()),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) => Err(format!("{option} needs --park")),
@@ -83,26 +83,26 @@ impl ParkingArguments {
     pub(super) fn settings(&self, others: ServerSettings) -> ServerSettings {
         ServerSettings {
             park: self.park.then(|| self.park_workers.unwrap_or(NonZeroUsize::MIN)),
-            park_writers: self.writers(),
+            park_blocked: self.blocked(),
             ..others
         }
     }
 
-    fn writers(&self) -> NonZeroUsize {
-        self.park_writers.unwrap_or(PARK_WRITERS_DEFAULT)
+    fn blocked(&self) -> NonZeroUsize {
+        self.park_blocked.unwrap_or(PARK_BLOCKED_DEFAULT)
     }
 
-    /// Logs that there can be fewer threads for writes than requested, and how to change that.
+    /// Logs that fewer connections than requested may wait for their clients to read.
     pub(super) fn log_lowered(&self, server: &Server) {
-        let Some((fit, why)) = server.lowered_writers() else { return };
-        let requested = self.writers();
-        if self.park_writers.is_some() {
-            tracing::warn!("--park-writers {requested} is lowered to {fit}: {why}");
+        let (requested, fit) = (self.blocked(), server.park_blocked());
+        if !self.park || fit >= requested {
+            return;
+        }
+        let why = "they get a quarter of the memory that this process may use";
+        if self.park_blocked.is_some() {
+            tracing::warn!("--park-blocked {requested} is lowered to {fit}: {why}");
         } else {
-            let fits = Plural(fit as u64, "thread");
-            tracing::info!(
-                "--park has {fits} for writes, fewer than the default of {requested}: {why}"
-            );
+            tracing::info!("--park-blocked is {fit} and not the default of {requested}: {why}");
         }
     }
 }

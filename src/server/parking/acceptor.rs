@@ -10,7 +10,6 @@ use super::super::accept::{Acceptor, ConnectionResult, connection, record_outcom
 use super::super::drain::{FINISH_TIME, SLICE};
 use super::super::end_counts::count;
 use super::WaitResources;
-use super::idle::IdleTimeouts;
 use super::lot::{ConnectionLot, is_cancelled};
 use super::worker::{LISTENER, STOP, Worker};
 use crate::echo::{Begin, EndReason};
@@ -31,7 +30,6 @@ struct LotAcceptor {
     workers: Orphans<()>,
     /// Connections with tasks of their own.
     tasks: Orphans<ConnectionResult>,
-    idle: IdleTimeouts,
     refusal_log: RateLimited,
     backoff: AcceptBackoff,
     /// Nothing is accepted until then.
@@ -55,12 +53,8 @@ impl LotAcceptor {
         wait: WaitResources,
         workers: NonZeroUsize,
     ) -> io::Result<LotAcceptor> {
-        let settings = &acceptor.settings;
-        let writers = settings.park_writers.get().div_ceil(workers.get());
-        let has_idle_timeout = settings.idle_timeout.is_some();
-        let Acceptor { pool, limiter, handler, .. } = &acceptor;
-        let lot = ConnectionLot::new(pool, limiter, handler, writers, has_idle_timeout);
-        let lot = Arc::new(lot);
+        let Acceptor { pool, limiter, handler, settings, .. } = &acceptor;
+        let lot = Arc::new(ConnectionLot::new(pool.registry(), limiter, handler, settings));
         wait.poller.add(&acceptor.resources.stop, STOP, Trigger::Level)?;
         let others = Orphans::new(pool.registry());
         let mut connections = None;
@@ -95,7 +89,6 @@ impl LotAcceptor {
             worker,
             workers: others,
             tasks,
-            idle: IdleTimeouts::default(),
             refusal_log: RateLimited::default(),
             backoff: AcceptBackoff::default(),
             pause_until: None,
@@ -116,7 +109,6 @@ impl LotAcceptor {
     fn serve(&mut self) -> io::Result<()> {
         loop {
             let seen = self.worker.round(self.timeout())?;
-            self.end_idle();
             if seen.stop {
                 return Ok(());
             }
@@ -130,9 +122,7 @@ impl LotAcceptor {
 
     /// How long a round may wait for events.
     fn timeout(&self) -> Option<Duration> {
-        let pause = self.pause_until.map(|at| at.saturating_duration_since(Instant::now()));
-        let idle = self.idle.next().map(|at| self.worker.lot.until(at));
-        [pause, idle].into_iter().flatten().min()
+        self.pause_until.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Accepts what is queued, up to a limit.
@@ -186,23 +176,9 @@ impl LotAcceptor {
             Begin::InTurns => {
                 count(&self.acceptor.limiter.counters.connections, 1);
                 let connection = self.worker.lot.add(stream, peer, permit);
-                if let Some(timeout) = self.acceptor.settings.idle_timeout {
-                    connection.set_last_turn(self.worker.lot.now());
-                    let at = self.worker.lot.now().saturating_add(millis(timeout));
-                    self.idle.watch(at, connection.key);
-                }
+                self.worker.watch_idle(&connection);
                 self.worker.admit(connection);
                 Ok(())
-            }
-        }
-    }
-
-    /// Ends the connections that were idle for too long.
-    fn end_idle(&mut self) {
-        let Some(timeout) = self.acceptor.settings.idle_timeout else { return };
-        while let Some(key) = self.idle.due(self.worker.lot.now()) {
-            if let Some(at) = self.worker.end_if_idle(key, millis(timeout)) {
-                self.idle.watch(at, key);
             }
         }
     }
@@ -229,7 +205,7 @@ impl LotAcceptor {
         self.worker.lot.begin_drain();
         self.tasks.drain()?;
         for connection in self.worker.lot.all() {
-            // One that a worker or a writer has is marked: it reads again, and finds the drain.
+            // One that a worker has is marked: it reads again, and finds the drain.
             if let Unparked::Claimed = connection.stream.unpark(&self.worker.lot.lot)? {
                 self.worker.enqueue(connection);
             }
@@ -239,7 +215,12 @@ impl LotAcceptor {
 
     /// Accepts the connections that are queued: their clients believe that they are connected.
     fn accept_queued(&mut self) -> io::Result<()> {
+        let mut accepted = 0;
         while !self.acceptor.is_over() {
+            accepted += 1;
+            if accepted % ACCEPTED_PER_ROUND == 0 {
+                let _ = self.worker.round(Some(Duration::ZERO))?;
+            }
             let Acceptor { resources, .. } = &self.acceptor;
             // Does not wait, because the stop is set.
             let pause = match resources.listener.accept_or_stop(&resources.stop) {
@@ -267,9 +248,8 @@ impl LotAcceptor {
             if self.is_empty() || left.is_zero() || is_over(self) {
                 return Ok(());
             }
-            // No event tells that a writer has ended.
+            // No event tells that another worker or a task has ended the last one.
             self.worker.round(Some(left.min(SLICE)))?;
-            self.end_idle();
         }
     }
 
@@ -288,13 +268,12 @@ impl LotAcceptor {
             late.iter().for_each(|connection| tracing::info!(task = %connection, "aborted"));
             tasks.iter().for_each(|task| tracing::info!(%task, "aborted"));
         }
-        for cancelled in [self.tasks.cancel(), self.worker.writers.cancel(), self.workers.cancel()]
-        {
+        for cancelled in [self.tasks.cancel(), self.workers.cancel()] {
             if let Err(error) = cancelled {
                 tracing::error!("{error}");
             }
         }
-        self.worker.abort_queued();
+        self.worker.abort_held();
         let lot = Arc::clone(&self.worker.lot);
         for connection in lot.all() {
             // After a cancellation the registry closes it, at the end of this task.
@@ -306,8 +285,4 @@ impl LotAcceptor {
         }
         self.worker.publish();
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

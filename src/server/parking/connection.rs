@@ -4,11 +4,23 @@ use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use slotmap::DefaultKey;
 
 use super::super::limiter::Permit;
 use crate::net::{Address, Stream};
+
+/// What could not be sent without waiting.
+pub(super) struct Unsent {
+    pub(super) bytes: Vec<u8>,
+    /// How many of them are sent.
+    pub(super) sent: usize,
+    /// Its place among the blocked connections of the lot.
+    pub(super) place: u64,
+    /// When the last of them was sent, in milliseconds of the lot's clock.
+    pub(super) since: u64,
+}
 
 /// A connection. Whichever task owns the stream may use it; the rest belongs to all.
 pub(super) struct Connection {
@@ -25,10 +37,14 @@ pub(super) struct Connection {
     is_draining: AtomicBool,
     /// Of the last turn, in milliseconds of the lot's clock.
     last_turn: AtomicU64,
-    /// When its writer began to wait for the client, in milliseconds of the lot's clock plus one; 0: it does
-    /// not wait.
-    blocked_since: AtomicU64,
-    is_displaced: AtomicBool,
+    /// What could not be sent; only the owner uses it, so the lock is always free.
+    unsent: Mutex<Option<Unsent>>,
+    /// Whether there is something unsent.
+    is_blocked: AtomicBool,
+    /// Whether its events contain that there is room again.
+    reports_room: AtomicBool,
+    /// Whether an entry of a worker's timeouts waits for the client to read.
+    has_write_timeout: AtomicBool,
 }
 
 impl Connection {
@@ -51,8 +67,10 @@ impl Connection {
             has_short_reads: AtomicBool::new(is_unix),
             is_draining: AtomicBool::new(false),
             last_turn: AtomicU64::new(0),
-            blocked_since: AtomicU64::new(0),
-            is_displaced: AtomicBool::new(false),
+            unsent: Mutex::default(),
+            is_blocked: AtomicBool::new(false),
+            reports_room: AtomicBool::new(false),
+            has_write_timeout: AtomicBool::new(false),
         }
     }
 
@@ -111,26 +129,35 @@ impl Connection {
         self.last_turn.store(millis, Ordering::Relaxed);
     }
 
-    /// When its writer began to wait, if it waits.
-    pub(super) fn blocked_since(&self) -> Option<u64> {
-        // ord: Relaxed; it only chooses among writers.
-        self.blocked_since.load(Ordering::Relaxed).checked_sub(1)
+    /// Whether the client has to read before more can be sent.
+    pub(super) fn is_blocked(&self) -> bool {
+        // ord: Relaxed; the owner's own, for whom the slot orders it. For others it is a hint.
+        self.is_blocked.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_blocked(&self, since: Option<u64>) {
+    /// What could not be sent. Called by the owner.
+    pub(super) fn unsent(&self) -> MutexGuard<'_, Option<Unsent>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called by the owner after it has changed what is unsent.
+    pub(super) fn set_blocked(&self, on: bool) {
         // ord: Relaxed; as above.
-        self.blocked_since.store(since.map_or(0, |at| at + 1), Ordering::Relaxed);
+        self.is_blocked.store(on, Ordering::Relaxed);
     }
 
-    /// Whether its writer was cancelled to make room for another.
-    pub(super) fn is_displaced(&self) -> bool {
-        // ord: Relaxed; the cancellation that follows is by locks, and its outcome comes after it.
-        self.is_displaced.load(Ordering::Relaxed)
+    /// Returns whether its events contained before that there is room again; from now on they do.
+    pub(super) fn reports_room(&self) -> bool {
+        // ord: Relaxed; the owner's own, and the slot orders owners.
+        self.reports_room.swap(true, Ordering::Relaxed)
     }
 
-    pub(super) fn set_displaced(&self) {
-        // ord: Relaxed; as above.
-        self.is_displaced.store(true, Ordering::Relaxed);
+    /// Returns whether there was an entry for its write timeout before.
+    pub(super) fn set_write_timeout(&self, on: bool) -> bool {
+        // ord: AcqRel; partner: itself. A worker blocks the connection and then sets this; the one whose entry is
+        // due clears this and then looks whether it is blocked. If the first one finds it still set, and adds no
+        // entry, the second one finds the connection blocked, and adds one.
+        self.has_write_timeout.swap(on, Ordering::AcqRel)
     }
 
     /// Whether it is the server's own.

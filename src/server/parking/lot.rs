@@ -1,6 +1,6 @@
 //! `ConnectionLot`: what the workers of one acceptor share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,59 +9,74 @@ use std::time::{Duration, Instant};
 
 use slotmap::{DefaultKey, SlotMap};
 
+use super::super::ServerSettings;
 use super::super::limiter::{ConnectionLimiter, Permit};
 use super::connection::Connection;
+use super::timeouts::Timeouts;
 use crate::echo::{EndReason, SharedHandler, Turns};
 use crate::net::{Address, Stream};
-use crate::ownership::{Error, ErrorKind, Lot, TaskId};
-use crate::pool::Pool;
+use crate::ownership::{Error, ErrorKind, Lot, Registry};
 
 /// Size of a worker's buffer, which all of its connections use: that of the largest buffer that a connection
 /// with a thread gets.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long a connection may take to get what was sent to it, at the end of a drain.
-pub(super) const FINAL_SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The writers of a worker and their connections.
-pub(super) type Writing = Arc<Mutex<HashMap<TaskId, Arc<Connection>>>>;
-
 /// The connections of one acceptor, and what serving them needs.
 pub(super) struct ConnectionLot {
     /// Where connections are parked: the acceptor's account.
     pub(super) lot: Lot,
-    pub(super) pool: Pool,
     pub(super) limiter: Arc<ConnectionLimiter>,
-    /// How many writers each worker may have.
-    pub(super) writers_max: usize,
+    /// How many connections may be blocked.
+    blocked_max: usize,
+    /// The connections that are blocked, by their places: the first one has waited longest.
+    blocked: Mutex<Blocked>,
+    pub(super) timeouts: WaitTimeouts,
     handler: SharedHandler,
     connections: Mutex<SlotMap<DefaultKey, Arc<Connection>>>,
     is_draining: AtomicBool,
     /// Whether reads can be cut short by injected faults, so that a short one says nothing.
     pub(super) has_faults: bool,
-    has_idle_timeout: bool,
     began: Instant,
+}
+
+/// How long a connection may wait, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaitTimeouts {
+    /// For input.
+    pub(super) idle: Option<u64>,
+    /// For its client to read.
+    pub(super) write: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Blocked {
+    by_place: BTreeMap<u64, DefaultKey>,
+    next: u64,
 }
 
 impl ConnectionLot {
     /// An empty lot of the current task, the acceptor's.
     pub(super) fn new(
-        pool: &Pool,
+        registry: &Registry,
         limiter: &Arc<ConnectionLimiter>,
         handler: &SharedHandler,
-        writers_max: usize,
-        has_idle_timeout: bool,
+        settings: &ServerSettings,
     ) -> ConnectionLot {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let timeouts = WaitTimeouts {
+            idle: settings.idle_timeout.map(millis),
+            write: settings.write_timeout.map(millis),
+        };
         ConnectionLot {
             lot: Lot::new(),
-            pool: pool.clone(),
             limiter: Arc::clone(limiter),
-            writers_max,
+            blocked_max: settings.park_blocked.get(),
+            blocked: Mutex::default(),
+            timeouts,
             handler: Arc::clone(handler),
             connections: Mutex::default(),
             is_draining: AtomicBool::new(false),
-            has_faults: pool.registry().fault_injector().is_some(),
-            has_idle_timeout,
+            has_faults: registry.fault_injector().is_some(),
             began: Instant::now(),
         }
     }
@@ -103,7 +118,7 @@ impl ConnectionLot {
         Arc::clone(&connections[key])
     }
 
-    /// The connections of these keys that have not ended. `each` takes no lock.
+    /// The connections of these keys that have not ended. `each` must take no lock.
     pub(super) fn find<T>(
         &self,
         keys: impl Iterator<Item = (DefaultKey, T)>,
@@ -130,10 +145,9 @@ impl ConnectionLot {
     /// Removes a connection whose stream is closed, or is being closed, and counts its end. Does nothing for
     /// one that was removed before.
     pub(super) fn end(&self, connection: &Connection, result: io::Result<EndReason>) {
-        if self.connections().remove(connection.key).is_none() || connection.is_probe() {
+        if !self.remove(connection) {
             return;
         }
-        connection.count_bytes();
         let ends = &self.limiter.counters.ends;
         match result {
             Ok(reason) => ends.count_and_log(reason, connection, None),
@@ -150,10 +164,57 @@ impl ConnectionLot {
 
     /// [`end`](ConnectionLot::end) of a connection that is logged elsewhere.
     pub(super) fn end_silently(&self, connection: &Connection, reason: EndReason) {
-        if self.connections().remove(connection.key).is_some() && !connection.is_probe() {
-            connection.count_bytes();
+        if self.remove(connection) {
             self.limiter.counters.ends.count(reason);
         }
+    }
+
+    /// Removes a connection, and returns whether its end is to be counted.
+    fn remove(&self, connection: &Connection) -> bool {
+        if self.connections().remove(connection.key).is_none() {
+            return false;
+        }
+        if let Some(unsent) = connection.unsent().take() {
+            self.unblock(unsent.place);
+        }
+        connection.count_bytes();
+        !connection.is_probe()
+    }
+
+    /// Gives a blocked connection a place, the last one. Returns the connections that have waited longest, as many
+    /// as there are too many.
+    pub(super) fn block(&self, connection: &Connection) -> (u64, Vec<DefaultKey>) {
+        let mut blocked = self.blocked();
+        let place = blocked.next;
+        blocked.next += 1;
+        blocked.by_place.insert(place, connection.key);
+        let excess = blocked.by_place.len().saturating_sub(self.blocked_max);
+        let longest = blocked.by_place.values().take(excess).copied().collect();
+        drop(blocked);
+        self.limiter.counters.parking.blocked();
+        (place, longest)
+    }
+
+    /// Frees the place of a connection that is no longer blocked.
+    pub(super) fn unblock(&self, place: u64) {
+        if self.blocked().by_place.remove(&place).is_some() {
+            self.limiter.counters.parking.unblocked();
+        }
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, Blocked> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection with this key, if it has not ended.
+    pub(super) fn get(&self, key: DefaultKey) -> Option<Arc<Connection>> {
+        self.connections().get(key).cloned()
+    }
+
+    /// Removes the timeouts of connections that have ended.
+    pub(super) fn prune(&self, timeouts: &mut Timeouts) {
+        let connections = self.connections();
+        timeouts.prune(|key| connections.contains_key(key));
     }
 
     /// Parks a connection of the current task. Returns false if input came after the last read.
@@ -161,7 +222,7 @@ impl ConnectionLot {
     /// # Errors
     /// The current task or the lot's was cancelled.
     pub(super) fn park(&self, connection: &Connection) -> Result<bool, Error> {
-        if self.has_idle_timeout {
+        if self.timeouts.idle.is_some() {
             connection.set_last_turn(self.now());
         }
         connection.stream.park(&self.lot)
@@ -199,5 +260,8 @@ impl ConnectionLot {
 
 /// Whether the task that made the call was cancelled.
 pub(super) fn is_cancelled(error: &io::Error) -> bool {
-    Error::in_io(error).is_some_and(|error| error.kind() == ErrorKind::Cancelled)
+    // A worker parks after its lot's task was cancelled, and before it is cancelled itself.
+    Error::in_io(error).is_some_and(|error| {
+        matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::ParentExiting)
+    })
 }

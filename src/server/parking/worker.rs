@@ -1,22 +1,22 @@
 //! A worker: waits for events, and serves the connections that have them, in turns.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slotmap::{DefaultKey, Key, KeyData};
 
+use super::super::drain::SLICE;
 use super::super::parking_counts::Tally;
 use super::WaitResources;
-use super::connection::Connection;
-use super::lot::{BUFFER_BYTES, ConnectionLot, FINAL_SEND_TIMEOUT, Writing, is_cancelled};
-use super::writer::{self, Job, Unsent};
+use super::connection::{Connection, Unsent};
+use super::lot::{BUFFER_BYTES, ConnectionLot, is_cancelled};
+use super::timeouts::{Awaited, Timeouts};
 use crate::echo::{EndReason, Turn, reset_by};
 use crate::net::{AdaptiveSpin, Events, Poller, Stream, Trigger};
+use crate::ownership::Unparked;
 use crate::ownership::closing::catch_panic;
-use crate::ownership::{TaskId, Unparked};
-use crate::pool::Orphans;
 
 /// Keys of what is no connection. The index of a connection's key is not the maximum.
 pub(super) const LISTENER: u64 = u64::MAX;
@@ -46,8 +46,9 @@ pub(super) struct Worker {
     /// Connections that have input, all held by this task.
     queue: VecDeque<Arc<Connection>>,
     buffer: Vec<u8>,
-    pub(super) writers: Orphans<writer::Outcome>,
-    writing: Writing,
+    pub(super) timeouts: Timeouts,
+    /// At the end of a drain: connections of this task that have sent everything, which has not arrived yet.
+    finishing: Vec<Arc<Connection>>,
     tally: Tally,
 }
 
@@ -63,8 +64,6 @@ impl Worker {
         connections: Option<Poller>,
     ) -> io::Result<Worker> {
         wait.poller.add(&wait.wake, WAKE, Trigger::Level)?;
-        let writing = Writing::default();
-        let writers = writer::reaped(&lot, &writing);
         Ok(Worker {
             lot,
             wait,
@@ -75,8 +74,8 @@ impl Worker {
             last: STOP,
             queue: VecDeque::new(),
             buffer: vec![0; BUFFER_BYTES],
-            writers,
-            writing,
+            timeouts: Timeouts::new(),
+            finishing: Vec::new(),
             tally: Tally::default(),
         })
     }
@@ -89,7 +88,7 @@ impl Worker {
                 Err(error) if is_cancelled(&error) => return,
                 Err(error) => {
                     tracing::error!("a worker stops: {error}");
-                    return;
+                    return self.abort_held();
                 }
             }
         }
@@ -102,11 +101,16 @@ impl Worker {
     pub(super) fn round(&mut self, timeout: Option<Duration>) -> io::Result<Seen> {
         // Before the wait: what happened since the last one is in it.
         self.publish();
-        let seen = self.look(timeout)?;
+        let due = self.timeouts.next().map(|at| self.lot.until(at));
+        // No event tells that what was sent has arrived.
+        let slice = (!self.finishing.is_empty()).then_some(SLICE);
+        let seen = self.look([timeout, due, slice].into_iter().flatten().min())?;
         for _ in 0..self.queue.len() {
             let Some(connection) = self.queue.pop_front() else { break };
             self.serve(connection);
         }
+        self.end_due();
+        self.finish_arrived();
         Ok(seen)
     }
 
@@ -177,12 +181,19 @@ impl Worker {
         }
     }
 
-    /// One turn.
+    /// Sends what could not be sent before, and then has one turn.
     fn serve(&mut self, connection: Arc<Connection>) {
         if self.lot.is_draining()
             && let Err(error) = connection.drain()
         {
             return self.close(&connection, Err(error));
+        }
+        if connection.is_blocked() {
+            match self.send_unsent(&connection) {
+                Ok(true) => {}
+                Ok(false) => return self.park(connection),
+                Err(error) => return self.close(&connection, Err(error)),
+            }
         }
         let turn = catch_panic(|| self.lot.turns().turn(&connection.stream, &mut self.buffer));
         match turn {
@@ -192,21 +203,79 @@ impl Worker {
             Ok(Ok(Turn::Drained)) => self.park(connection),
             Ok(Ok(Turn::More)) => self.queue.push_back(connection),
             Ok(Ok(Turn::Finished)) => self.finish(connection),
-            Ok(Ok(Turn::Blocked { from, to })) => match unsent(&self.buffer[from..to]) {
-                Some(unsent) => self.start_writer(connection, Unsent::Bytes(unsent)),
-                None => {
-                    let error = io::ErrorKind::OutOfMemory.into();
-                    let error = reset_by(&connection.stream, error);
-                    self.close(&connection, Err(error));
-                }
+            Ok(Ok(Turn::Blocked { from, to })) => match self.block(&connection, from, to) {
+                // It is sent first, before the next event tells that there is room.
+                Ok(()) => self.queue.push_back(connection),
+                Err(error) => self.close(&connection, Err(error)),
             },
             Ok(Err(error)) => self.close(&connection, Err(error)),
             Err(panic) => {
                 tracing::error!(task = %connection, "panicked: {}", echown_fd::escape::text(&panic));
-                let _ = connection.stream.reset_on_close();
-                self.leave(&connection);
+                self.abort(&connection);
                 self.lot.end_silently(&connection, EndReason::Panic);
             }
+        }
+    }
+
+    /// Keeps what could not be sent of the buffer until the client has read.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    fn block(&mut self, connection: &Arc<Connection>, from: usize, to: usize) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(to - from).is_err() {
+            return Err(reset_by(&connection.stream, io::ErrorKind::OutOfMemory.into()));
+        }
+        bytes.extend_from_slice(&self.buffer[from..to]);
+        if !connection.reports_room() {
+            let key = connection.key.data().as_ffi();
+            self.connections().report_room(&connection.stream, key)?;
+        }
+        let (place, longest) = self.lot.block(connection);
+        let since = self.lot.now();
+        *connection.unsent() = Some(Unsent { bytes, sent: 0, place, since });
+        connection.set_blocked(true);
+        self.watch_blocked(connection, since);
+        longest.into_iter().for_each(|key| self.displace(key));
+        Ok(())
+    }
+
+    /// Sends what could not be sent before, until it would have to wait. Returns whether all of it is sent.
+    fn send_unsent(&self, connection: &Connection) -> io::Result<bool> {
+        let mut place = connection.unsent();
+        let Some(unsent) = &mut *place else { return Ok(true) };
+        while unsent.sent < unsent.bytes.len() {
+            match connection.stream.try_write(&unsent.bytes[unsent.sent..]) {
+                Ok(sent) => {
+                    unsent.sent += sent;
+                    unsent.since = self.lot.now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // An injected error is followed by no event.
+                    if self.lot.has_faults
+                        && connection.stream.wait_writable(Some(Duration::ZERO))?
+                    {
+                        continue;
+                    }
+                    return Ok(false);
+                }
+                Err(error) => return Err(reset_by(&connection.stream, error)),
+            }
+        }
+        self.lot.unblock(unsent.place);
+        *place = None;
+        connection.set_blocked(false);
+        Ok(true)
+    }
+
+    /// Closes a connection that has waited longest for its client, because too many wait.
+    fn displace(&mut self, key: DefaultKey) {
+        let Some(connection) = self.lot.get(key) else { return };
+        // If a worker has it at this moment, it may be about to continue.
+        if let Ok(Unparked::Claimed) = connection.stream.unpark(&self.lot.lot) {
+            self.count_unparked(&connection);
+            let error = reset_by(&connection.stream, EndReason::Displaced.into_error());
+            self.close(&connection, Err(error));
         }
     }
 
@@ -230,11 +299,20 @@ impl Worker {
 
     /// Ends a connection whose peer has finished.
     fn finish(&mut self, connection: Arc<Connection>) {
-        if self.lot.is_draining() && !connection.stream.wait_sent(Duration::ZERO).unwrap_or(true) {
-            return self.start_writer(connection, Unsent::InKernel(FINAL_SEND_TIMEOUT));
+        if self.lot.is_draining() && !has_arrived(&connection) {
+            return self.finishing.push(connection);
         }
         let result = self.lot.finish(&connection);
         self.close(&connection, result);
+    }
+
+    /// Ends the connections whose clients have got everything.
+    fn finish_arrived(&mut self) {
+        let arrived: Vec<_> = self.finishing.extract_if(.., |one| has_arrived(one)).collect();
+        for connection in arrived {
+            let result = self.lot.finish(&connection);
+            self.close(&connection, result);
+        }
     }
 
     /// Closes a connection and counts its end.
@@ -261,67 +339,17 @@ impl Worker {
         }
     }
 
-    /// Gives a connection to a task with a thread of its own, which waits for the client.
-    fn start_writer(&mut self, connection: Arc<Connection>, unsent: Unsent) {
-        if self.writing().len() >= self.lot.writers_max {
-            self.displace_one();
-        }
-        if let Unsent::Bytes(_) = unsent {
-            // Before the writer runs: a cancellation must not look like the end of a complete echo.
-            let _ = connection.stream.reset_on_close();
-        }
-        self.unregister(&connection);
-        let started = self.connections().duplicate().map_err(|error| error.to_string());
-        let started = started.and_then(|poller| {
-            let job =
-                Job { lot: Arc::clone(&self.lot), connection: Arc::clone(&connection), poller };
-            let pool = &self.lot.pool;
-            let name = connection.to_string();
-            let run = move |job: Job| job.run(unsent);
-            pool.spawn_named_with(&name, job, run).map_err(|error| error.to_string())
-        });
-        match started {
-            Ok(promise) => {
-                // First: the writer may have ended before it is adopted, and is then reaped at once.
-                self.writing().insert(promise.task().id, connection);
-                self.lot.limiter.counters.parking.writer_started();
-                if let Err(refused) = self.writers.adopt(promise) {
-                    // Only a task other than the parent is rejected, and this task is the parent.
-                    tracing::error!("{refused}");
-                }
-            }
-            Err(error) => {
-                let error = io::Error::new(io::ErrorKind::OutOfMemory, error);
-                let error = reset_by(&connection.stream, error);
-                self.release(&connection);
-                self.lot.end(&connection, Err(error));
-            }
-        }
-    }
-
-    /// Closes the connection that has waited longest for its client, to make room for another.
-    fn displace_one(&self) {
-        let writing = self.writing();
-        let waiting = writing.iter().filter(|(_, one)| !one.is_displaced());
-        let longest = waiting
-            .filter_map(|(task, one)| Some((one.blocked_since()?, *task, one)))
-            .min_by_key(|(since, ..)| *since);
-        let Some((_, task, connection)) = longest else { return };
-        connection.set_displaced();
-        drop(writing);
-        // Fails only in another task than the parent, and for a task that has ended.
-        let _ = self.writers.request_cancel_of(task);
-    }
-
     /// Where connections are registered.
     fn connections(&self) -> &Poller {
         self.connections.as_ref().unwrap_or(&self.wait.poller)
     }
 
-    /// Closes the connections of this task that have input. The caller counts their ends.
-    pub(super) fn abort_queued(&mut self) {
-        while let Some(connection) = self.queue.pop_front() {
+    /// Closes the connections that this task has, which are not complete.
+    pub(super) fn abort_held(&mut self) {
+        let held = self.queue.drain(..).chain(self.finishing.drain(..)).collect::<Vec<_>>();
+        for connection in held {
             self.abort(&connection);
+            self.lot.end_silently(&connection, EndReason::Aborted);
         }
     }
 
@@ -332,45 +360,110 @@ impl Worker {
         self.leave(connection);
     }
 
-    fn writing(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Connection>>> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends a new connection if there is no input for too long.
+    pub(super) fn watch_idle(&mut self, connection: &Connection) {
+        if let Some(timeout) = self.lot.timeouts.idle {
+            connection.set_last_turn(self.lot.now());
+            let at = self.lot.now().saturating_add(timeout);
+            self.watch(at, connection.key, Awaited::Input);
+        }
     }
 
-    /// Ends an idle connection, unless there was a turn within the timeout: returns the time of the next check.
-    pub(super) fn end_if_idle(&mut self, key: DefaultKey, timeout: u64) -> Option<u64> {
-        let mut found = None;
-        self.lot.find(std::iter::once((key, ())), |one, ()| found = Some(Arc::clone(one)));
-        let connection = found?;
+    /// Ends a connection that is blocked since then, if its client reads nothing for too long.
+    fn watch_blocked(&mut self, connection: &Connection, since: u64) {
+        if let Some(timeout) = self.lot.timeouts.write
+            && !connection.set_write_timeout(true)
+        {
+            self.watch(since.saturating_add(timeout), connection.key, Awaited::Room);
+        }
+    }
+
+    fn watch(&mut self, at: u64, key: DefaultKey, awaited: Awaited) {
+        self.timeouts.watch(at, key, awaited);
+        if self.timeouts.is_to_be_pruned() {
+            self.lot.prune(&mut self.timeouts);
+        }
+    }
+
+    /// Ends the connections that have waited for too long.
+    fn end_due(&mut self) {
+        if self.timeouts.next().is_none() {
+            return;
+        }
+        while let Some((key, awaited)) = self.timeouts.due(self.lot.now()) {
+            let Some(connection) = self.lot.get(key) else { continue };
+            match awaited {
+                Awaited::Input => self.end_if_idle(&connection),
+                Awaited::Room => self.end_if_blocked(&connection),
+            }
+        }
+    }
+
+    /// Ends an idle connection, unless there was a turn within the timeout.
+    fn end_if_idle(&mut self, connection: &Arc<Connection>) {
+        let Some(timeout) = self.lot.timeouts.idle else { return };
         let now = self.lot.now();
+        let later = now.saturating_add(timeout);
         let due = connection.last_turn().saturating_add(timeout);
+        let (key, awaited) = (connection.key, Awaited::Input);
         if due > now {
-            return Some(due);
+            return self.watch(due, key, awaited);
+        }
+        if connection.is_blocked() {
+            // Its write timeout counts.
+            return self.watch(later, key, awaited);
         }
         match connection.stream.unpark(&self.lot.lot) {
             // Input arrived in time, and no worker was free to look.
             Ok(Unparked::Claimed) if may_be_read(&connection.stream) => {
-                self.enqueue(connection);
-                Some(now.saturating_add(timeout))
+                self.enqueue(Arc::clone(connection));
+                self.watch(later, key, awaited);
             }
             Ok(Unparked::Claimed) => {
-                self.count_unparked(&connection);
-                let result = Err(EndReason::IdleTimeout.into_error());
-                self.close(&connection, result);
-                None
+                self.count_unparked(connection);
+                self.close(connection, Err(EndReason::IdleTimeout.into_error()));
             }
-            // It has a turn or a writer at this moment.
-            Ok(Unparked::Marked) => Some(now.saturating_add(timeout)),
-            Ok(Unparked::Gone) | Err(_) => None,
+            // It has a turn at this moment.
+            Ok(Unparked::Marked) => self.watch(later, key, awaited),
+            Ok(Unparked::Gone) | Err(_) => {}
+        }
+    }
+
+    /// Ends a blocked connection, unless its client has read something within the timeout.
+    fn end_if_blocked(&mut self, connection: &Arc<Connection>) {
+        connection.set_write_timeout(false);
+        let Some(timeout) = self.lot.timeouts.write else { return };
+        if !connection.is_blocked() {
+            return;
+        }
+        let now = self.lot.now();
+        match connection.stream.unpark(&self.lot.lot) {
+            Ok(Unparked::Claimed) => {
+                let since = connection.unsent().as_ref().map(|unsent| unsent.since);
+                match since.map(|since| since.saturating_add(timeout)) {
+                    Some(due) if due <= now => {
+                        self.count_unparked(connection);
+                        let error = EndReason::WriteTimeout.into_error();
+                        let error = reset_by(&connection.stream, error);
+                        self.close(connection, Err(error));
+                    }
+                    Some(_) => {
+                        self.watch_blocked(connection, since.unwrap_or(now));
+                        self.enqueue(Arc::clone(connection));
+                    }
+                    None => self.enqueue(Arc::clone(connection)),
+                }
+            }
+            // It has a turn at this moment.
+            Ok(Unparked::Marked) => self.watch_blocked(connection, now),
+            Ok(Unparked::Gone) | Err(_) => {}
         }
     }
 }
 
-/// A copy of the bytes, with room for a whole buffer; `None` if there is no memory for it.
-fn unsent(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(BUFFER_BYTES).ok()?;
-    copy.extend_from_slice(bytes);
-    Some(copy)
+/// Whether the client's system has everything that was sent, or will never get it.
+fn has_arrived(connection: &Connection) -> bool {
+    connection.stream.wait_sent(Duration::ZERO).unwrap_or(true)
 }
 
 /// Whether there is input, the end of the stream, or an error.

@@ -48,7 +48,12 @@ pub const PLAIN: Dialect = Dialect {
 };
 
 /// The plain echo with connections that are parked while they wait.
-pub const PARKED: Dialect = Dialect { name: "parked", arguments: &["--park"], ..PLAIN };
+pub const PARKED: Dialect = Dialect {
+    name: "parked",
+    arguments: &["--park"],
+    never_reads: super::super::parking::never_reads,
+    ..PLAIN
+};
 
 /// Lines, passed through machines. A longer request is several lines.
 pub const STAGED: Dialect = Dialect {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
 
-use super::super::parking::{fill, round_trip, writers};
+use super::super::parking::{never_reads, round_trip};
 use super::super::server::summary;
 use super::{numbers, start};
 use crate::common::wait_until;
@@ -21,28 +21,28 @@ fn wait_for(status: SocketAddr, expected: &[(&str, f64)]) -> BTreeMap<String, f6
 }
 
 #[test]
-fn parked_connections_and_writers_are_counted_until_they_end() {
+fn parked_and_blocked_connections_are_counted_until_they_end() {
     const PARKED: usize = 5;
-    let (mut server, status) = start(&["--park", "--park-writers", "7"]);
+    let (mut server, status) = start(&["--park", "--park-blocked", "7"]);
     let clients: Vec<TcpStream> = (0..PARKED).map(|_| server.connect()).collect();
     wait_for(status, &[("echown_connections_parked", PARKED as f64)]);
     for _ in 0..10 {
         clients.iter().for_each(|client| round_trip(client, b"message"));
     }
     let parked = ("echown_connections_parked", PARKED as f64);
-    let found = wait_for(status, &[parked, ("echown_park_writers", 0.0)]);
-    assert_eq!(found["echown_park_writers_max"], 7.0);
+    let found = wait_for(status, &[parked, ("echown_park_blocked", 0.0)]);
+    assert_eq!(found["echown_park_blocked_max"], 7.0);
     // Once before the first message, and at most once after each: the next may come before it is parked.
     let parks = found["echown_parks_total"];
     assert!((PARKED as f64..=(PARKED * 11) as f64).contains(&parks), "{parks}");
 
-    let stuck = server.connect();
-    fill(&stuck, || writers(&server) == 1);
-    wait_for(status, &[parked, ("echown_park_writers", 1.0), ("echown_connections_open", 6.0)]);
+    let stuck = never_reads(&server);
+    let all = ("echown_connections_parked", 6.0);
+    wait_for(status, &[all, ("echown_park_blocked", 1.0), ("echown_connections_open", 6.0)]);
     server.signal(Signal::USR1);
-    server.wait_for_line("connections: 6 accepted, 6 open (5 parked, 1 writer)");
+    server.wait_for_line("connections: 6 accepted, 6 open (6 parked, 1 blocked)");
     drop((stuck, clients));
-    wait_for(status, &[("echown_connections_parked", 0.0), ("echown_park_writers", 0.0)]);
+    wait_for(status, &[("echown_connections_parked", 0.0), ("echown_park_blocked", 0.0)]);
     assert_eq!(server.stop().0, Some(0));
 }
 

@@ -105,11 +105,11 @@ impl MemoryBudget {
     }
 
     /// Bytes available to connections.
-    fn available(&self, requirements: &Requirements) -> u64 {
+    pub(super) fn available(&self, requirements: &Requirements) -> u64 {
         self.bytes.saturating_sub(self.taken).saturating_sub(self.other_threads_bytes(requirements))
     }
 
-    /// Bytes for threads that serve no connection.
+    /// Bytes for threads that serve no connection, and for what connections share.
     fn other_threads_bytes(&self, requirements: &Requirements) -> u64 {
         let Requirements { acceptors, other_threads, parking, own_bytes, .. } = *requirements;
         let threads = |count: usize, bytes: u64| bytes.saturating_mul(count as u64);
@@ -117,17 +117,10 @@ impl MemoryBudget {
         let others = threads(acceptors.saturating_add(other_threads), each);
         // The buffers belong to the threads that serve.
         parking.map_or(others, |parking| {
-            let serving = parking.workers.saturating_add(parking.threads_of(parking.writers));
-            let further = threads(serving, each + own_bytes);
+            let further = threads(parking.workers, each + own_bytes);
+            let further = further.saturating_add(requirements.blocked_bytes());
             others.saturating_add(threads(acceptors, own_bytes)).saturating_add(further)
         })
-    }
-
-    /// How many threads with buffers there can be with a quarter of what is available.
-    pub(super) fn quarter_of_threads(&self, requirements: &Requirements) -> usize {
-        let none = requirements.with_writers(0);
-        let each = self.thread_bytes(&none).saturating_add(none.own_bytes).max(1);
-        usize::try_from(self.available(&none) / 4 / each).unwrap_or(usize::MAX)
     }
 
     fn thread_bytes(&self, requirements: &Requirements) -> u64 {
@@ -300,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn parked_connections_take_no_threads_and_writers_have_buffers_within_the_limit() {
-        let parking = Parking { workers: 0, descriptors: 0, writers: 256, ending: 64 };
+    fn parked_connections_take_no_threads_and_blocked_ones_have_their_buffers() {
+        let parking = Parking { workers: 0, descriptors: 0, blocked: 256 };
         let requirements =
             Requirements { parking: Some(parking), tasks_per_connection: 0, ..REQUIREMENTS };
         for mib in [64, 200, 1000, 5000] {
@@ -311,12 +304,11 @@ mod tests {
             let capacity = limits.capacity(100_000, requirements);
             let sockets = capacity.shares.socket_buffer.map_or(SOCKETS_MAX, |one| 2 * one);
             let each = CONNECTION_BYTES + PARKED_BYTES + sockets;
-            let writers = parking.threads_of(capacity.writers) as u64;
-            let writers = (THREAD_BYTES + requirements.own_bytes) * writers;
-            let all = each * capacity.connections as u64 + writers;
+            let blocked = requirements.own_bytes * capacity.blocked as u64;
+            let all = each * capacity.connections as u64 + blocked;
             let most = mib * MIB - 2 * MIB - RESERVED_BYTES - mib * MIB / RESERVED_SHARE;
             assert!(all <= most, "{all} of {most} with {mib} MiB: {capacity:?}");
-            assert!(mib < 1000 || capacity.writers == 256, "{capacity:?}");
+            assert!(mib < 1000 || capacity.blocked == 256, "{capacity:?}");
             let without = limits.capacity(100_000, REQUIREMENTS).connections;
             assert!(mib == 64 || capacity.connections > without, "{without}: {capacity:?}");
         }
