@@ -26,7 +26,7 @@ pub enum EndReason {
     WriteTimeout,
     /// More was queued for the client than the limit allows.
     SlowReader,
-    /// The threads for writes that block ran out, and the write to this client had waited longest.
+    /// Too many clients did not read, and this one had waited longest.
     Displaced,
     /// The client's host does not respond: keep-alive probes or retransmissions failed.
     Unreachable,
@@ -134,7 +134,7 @@ impl fmt::Display for EndReason {
             EndReason::WriteTimeout => "write timeout: the client stopped reading",
             EndReason::SlowReader => "slow reader: the send queue of the client was full",
             EndReason::Displaced => {
-                "displaced: its write had waited longest when the threads for writes ran out"
+                "displaced: too many clients did not read, and it had waited longest"
             }
             EndReason::Unreachable => "unreachable: the client's host does not answer",
             EndReason::Protocol => "protocol error: the request was too long or cut short",

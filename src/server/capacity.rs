@@ -173,11 +173,11 @@ mod tests {
         );
         let error = check_limit(20_000, 4, 100_000, &settings).unwrap_err();
         assert!(error.ends_with("use fewer --acceptors, or raise it with `ulimit -n 501044`"));
-        // Parked, it also needs what the acceptor waits with, a writer, and one that ends.
+        // Parked, it also needs what the acceptor waits with.
         let parked = ServerSettings { park: Some(NonZeroUsize::MIN), ..settings.clone() };
-        assert_eq!(check_limit(31, 4, 1, &parked), Ok(()));
-        let error = check_limit(30, 4, 1, &parked).unwrap_err();
-        assert!(error.contains("1 acceptor and one client need 31 descriptors"), "{error}");
+        assert_eq!(check_limit(29, 4, 1, &parked), Ok(()));
+        let error = check_limit(28, 4, 1, &parked).unwrap_err();
+        assert!(error.contains("1 acceptor and one client need 29 descriptors"), "{error}");
         // A configuration is rejected before anything is opened exactly if it would leave no
         // capacity.
         let mut limits = SystemLimits::default();

@@ -161,7 +161,7 @@ fn in_a_control_group_clients_are_served_or_rejected_without_an_oom_kill() {
     }
 }
 
-/// Clients that do not read need threads for writes, within the same limits.
+/// What clients do not read is kept, within the same limits.
 #[test]
 fn parked_clients_that_do_not_read_stay_within_the_limits_of_memory() {
     let arguments = ["--park", "--max-connections", "20000"];

@@ -14,8 +14,8 @@ use crate::server::{PARK_BLOCKED_DEFAULT, Server, ServerSettings};
 #[command(next_help_heading = "Parking")]
 pub(super) struct ParkingArguments {
     /// Park connections that wait for their client: one `epoll` watches them, and the thread of the
-    /// acceptor serves those with input, a read and its echo at a time. A connection that waits then has
-    /// a descriptor, and neither a thread nor memory for buffers. Choose it for thousands of clients
+    /// acceptor serves those with input, a read and its echo at a time. A connection that waits for input
+    /// then has a descriptor, and neither a thread nor memory for buffers. Choose it for thousands of clients
     /// that are mostly idle, with --max-connections, or for many clients with small messages. Without
     /// it each connection has its own thread, which is as fast for few clients, for short connections
     /// and for bulk data, delays no client because of another, and serves all styles. Only for
@@ -30,8 +30,8 @@ pub(super) struct ParkingArguments {
 
     /// With --park, how many connections per acceptor may wait for clients that do not read. Such a
     /// connection keeps up to 64 KiB that it could not send, and delays no other client. With one more, the
-    /// one that has waited longest is reset and counted as `displaced`. If less than four times that memory
-    /// is available, the value is lowered, with a warning. [default: 1024]
+    /// one that has waited longest is reset and counted as `displaced`. If they would take more than a quarter
+    /// of the available memory, the value is lowered, which is logged. [default: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     park_blocked: Option<NonZeroUsize>,
 }

@@ -1,5 +1,5 @@
-//! Models of parking: workers with events, the lot's own task, cancellers, closers, and a late event for a
-//! writer.
+//! Models of parking: workers with events, the lot's own task, cancellers, closers, and a late event for
+//! the next owner.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering as StdOrdering};
@@ -17,7 +17,7 @@ use crate::sys::loom_probe::LoomProbe;
 
 const LOT: u64 = 1;
 const WORKER: u64 = 2;
-const WRITER: u64 = 3;
+const OTHER: u64 = 3;
 
 /// A connection with what has arrived at it. Its owner uses it exclusively.
 struct Connection {
@@ -74,7 +74,7 @@ fn model_o_of_two_workers_with_an_event_one_at_a_time_serves_and_both_are_served
         let connection = Connection::parked();
         let other = {
             let connection = Arc::clone(&connection);
-            thread::spawn(move || connection.event(WRITER))
+            thread::spawn(move || connection.event(OTHER))
         };
         connection.event(WORKER);
         other.join().unwrap();
@@ -86,7 +86,7 @@ fn model_o_of_two_workers_with_an_event_one_at_a_time_serves_and_both_are_served
 fn model_o_an_event_during_parking_is_served_by_one_of_both() {
     explore(Some(3), || {
         let connection = Connection::held_by(WORKER);
-        let others = [LOT, WRITER].map(|me| {
+        let others = [LOT, OTHER].map(|me| {
             let connection = Arc::clone(&connection);
             thread::spawn(move || connection.event(me))
         });
@@ -97,7 +97,7 @@ fn model_o_an_event_during_parking_is_served_by_one_of_both() {
 }
 
 #[test]
-fn model_o_a_late_event_follows_the_connection_to_its_writer() {
+fn model_o_a_late_event_follows_the_connection_to_its_next_owner() {
     explore(None, || {
         let connection = Connection::held_by(WORKER);
         let other = {
@@ -105,9 +105,9 @@ fn model_o_a_late_event_follows_the_connection_to_its_writer() {
             thread::spawn(move || connection.event(LOT))
         };
         connection.value.exclude(|| ());
-        connection.slot.hand_over(WORKER, WRITER).unwrap();
-        assert!(connection.slot.held_by(WRITER));
-        connection.serve(WRITER);
+        connection.slot.hand_over(WORKER, OTHER).unwrap();
+        assert!(connection.slot.held_by(OTHER));
+        connection.serve(OTHER);
         other.join().unwrap();
         connection.assert_served();
     });
