@@ -158,7 +158,7 @@ fn an_uncounted_parked_connection_feeds_the_watchdog_to_the_end_of_the_drain() {
     // No client is: in the table of custody only the connection of the watchdog can be parked.
     let is_parked = |line: &String| line.contains(" parked");
     assert!(server.seen.iter().any(is_parked), "it goes through a lot: {:#?}", server.seen);
-    let client = crate::server::never_reads(&server);
+    let client = crate::parking::never_reads(&server);
     server.signal(Signal::TERM);
     manager.wait_for("STOPPING=1");
     fed(&mut manager);
