@@ -1,6 +1,6 @@
 //! A hand-over that ends at any of its steps.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
@@ -169,7 +169,10 @@ fn what_an_old_process_has_sent_is_never_shut_down() {
     for signal in [Signal::QUIT, Signal::TERM] {
         let folder = Folder::new();
         let mut old = folder.serve(&["--drain-timeout", "0s"]);
-        let busy = old.connect();
+        let mut busy = old.connect();
+        // Accepted, and no longer in the queue that the other process gets.
+        busy.write_all(b"served").unwrap();
+        busy.read_exact(&mut [0; 6]).unwrap();
         let mut client = folder.connect();
         let sockets = client.claim_all();
         old.signal(signal);
