@@ -51,6 +51,9 @@ exercises! {
     each_pipe_is_closed_once()
         reused_number_broken = "../src/lessons/reused_number/broken.rs",
         reused_number_fixed = "../src/lessons/reused_number/fixed.rs";
+    every_request_gets_a_reply()
+        park_broken = "../src/lessons/park/broken.rs",
+        park_fixed = "../src/lessons/park/fixed.rs";
     the_input_arrives()
         transfer_broken = "../src/lessons/transfer/broken.rs",
         transfer_fixed = "../src/lessons/transfer/fixed.rs";
