@@ -68,7 +68,9 @@ impl Client {
                 self.sent += bytes.len() as u64;
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nobody reads: {error}"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                panic!("the server does not read: {error}")
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -120,7 +122,7 @@ impl Client {
     pub fn expect_end(&mut self) -> Result<(), CutShort> {
         match self.stream.read(&mut [0; 16]) {
             Ok(0) => Ok(()),
-            Ok(more) => panic!("{more} bytes that nobody sent"),
+            Ok(more) => panic!("{more} bytes that were not sent"),
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no end of the stream"),
             Err(error) => Err(error.into()),
         }

@@ -128,7 +128,7 @@ fn a_blocked_connection_is_parked_and_continues_when_its_client_reads() {
         for _ in 0..3 {
             let sent = block(&server, &mut client);
             assert_eq!(server_end(&server, &client).unwrap().1, "parked");
-            assert!(is_registered(inode), "blocked, and no event would tell of room");
+            assert!(is_registered(inode), "blocked, and without events for room");
             client.expect(&sent).unwrap();
             client.round_trip(&bytes(&mut random, 100)).unwrap();
         }
