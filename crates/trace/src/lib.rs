@@ -1,0 +1,20 @@
+//! The descriptors of any program, followed with ptrace and seccomp: who opened each, who closed it,
+//! and what was done wrong.
+//!
+//! ```text
+//! tracer ── stops ──> event ──> model ──> findings ──> judge ──> report
+//!   │                   ^                                          │
+//! filter, unwind     event log                                symbolize
+//! ```
+//!
+//! | module | content |
+//! |---|---|
+//! | [`event`] | what happened to descriptors and tasks, as plain data |
+//! | [`stack`] | stacks as plain data, each stored once |
+//!
+//! On Linux and x86-64. Elsewhere the crate is empty.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod event;
+pub mod stack;

@@ -1,0 +1,181 @@
+//! Stacks as plain data: a frame is a place in a file, and each stack is stored once.
+
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+/// The number of a stored stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackId(pub u32);
+
+impl StackId {
+    /// No stack was recorded.
+    pub const NONE: StackId = StackId(0);
+}
+
+/// The number of a file that contains code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+/// One call on a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// Code of a file.
+    File {
+        /// The file.
+        module: ModuleId,
+        /// The offset in the file of the instruction: of the call for all but the innermost frame.
+        offset: u64,
+        /// Whether the frame was found by a guess: the code has no unwind tables.
+        is_guessed: bool,
+    },
+    /// Code that a process made at run time (a just-in-time compiler).
+    Generated {
+        /// The process.
+        process: i32,
+        /// The address.
+        address: u64,
+    },
+    /// A function of an interpreted program, whose name is already known: an index into the names.
+    Script(u32),
+}
+
+/// A file that contains code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Module {
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// The path in `/proc/PID/maps`, as the traced process sees it. Not escaped.
+    pub path: String,
+}
+
+/// A function of an interpreted program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScriptFrame {
+    /// The function. Not escaped.
+    pub function: String,
+    /// The source file. Not escaped.
+    pub file: String,
+    /// The line, counted from 1; 0 when not known.
+    pub line: u32,
+}
+
+/// All stacks of a trace, each stored once.
+#[derive(Debug)]
+pub struct Stacks {
+    /// The end of each stack in `frames`; the first stack is the empty one.
+    ends: Vec<usize>,
+    frames: Vec<Frame>,
+    by_hash: FxHashMap<u64, Vec<StackId>>,
+    modules: Vec<Module>,
+    module_ids: FxHashMap<(u64, u64), ModuleId>,
+    scripts: Vec<ScriptFrame>,
+    script_ids: FxHashMap<ScriptFrame, u32>,
+}
+
+impl Default for Stacks {
+    fn default() -> Stacks {
+        Stacks {
+            ends: vec![0],
+            frames: Vec::new(),
+            by_hash: FxHashMap::default(),
+            modules: Vec::new(),
+            module_ids: FxHashMap::default(),
+            scripts: Vec::new(),
+            script_ids: FxHashMap::default(),
+        }
+    }
+}
+
+impl Stacks {
+    /// No stacks.
+    #[must_use]
+    pub fn new() -> Stacks {
+        Stacks::default()
+    }
+
+    /// Stores a stack, innermost frame first.
+    pub fn intern(&mut self, frames: &[Frame]) -> StackId {
+        if frames.is_empty() {
+            return StackId::NONE;
+        }
+        let mut hasher = FxHasher::default();
+        frames.hash(&mut hasher);
+        let hash = hasher.finish();
+        let known = self.by_hash.get(&hash).and_then(|ids| {
+            ids.iter().copied().find(|id| self.frames(*id) == frames)
+        });
+        if let Some(id) = known {
+            return id;
+        }
+        let Ok(number) = u32::try_from(self.ends.len()) else { return StackId::NONE };
+        let id = StackId(number);
+        self.frames.extend_from_slice(frames);
+        self.ends.push(self.frames.len());
+        self.by_hash.entry(hash).or_default().push(id);
+        id
+    }
+
+    /// The frames of a stack, innermost first.
+    #[must_use]
+    pub fn frames(&self, id: StackId) -> &[Frame] {
+        let index = id.0 as usize;
+        match (index.checked_sub(1), self.ends.get(index)) {
+            (Some(before), Some(end)) => &self.frames[self.ends[before]..*end],
+            _ => &[],
+        }
+    }
+
+    /// The number of a file.
+    pub fn module(&mut self, module: Module) -> ModuleId {
+        let modules = &mut self.modules;
+        *self.module_ids.entry(module.identity).or_insert_with(|| {
+            modules.push(module);
+            ModuleId(modules.len() as u32 - 1)
+        })
+    }
+
+    /// A file by its number.
+    #[must_use]
+    pub fn module_of(&self, id: ModuleId) -> Option<&Module> {
+        self.modules.get(id.0 as usize)
+    }
+
+    /// A frame of an interpreted program.
+    pub fn script(&mut self, frame: ScriptFrame) -> Frame {
+        let scripts = &mut self.scripts;
+        let id = *self.script_ids.entry(frame).or_insert_with_key(|frame| {
+            scripts.push(frame.clone());
+            scripts.len() as u32 - 1
+        });
+        Frame::Script(id)
+    }
+
+    /// A function of an interpreted program by its number.
+    #[must_use]
+    pub fn script_of(&self, id: u32) -> Option<&ScriptFrame> {
+        self.scripts.get(id as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equal_stack_is_stored_once_and_found_by_its_number() {
+        let mut stacks = Stacks::new();
+        let module = Module { identity: (1, 2), path: "/bin/a".into() };
+        let module = stacks.module(module);
+        let frame = |offset| Frame::File { module, offset, is_guessed: false };
+        let one = stacks.intern(&[frame(1), frame(2)]);
+        let two = stacks.intern(&[frame(1)]);
+        assert_ne!(one, two);
+        assert_eq!(stacks.intern(&[frame(1), frame(2)]), one);
+        assert_eq!(stacks.frames(one), [frame(1), frame(2)]);
+        assert_eq!(stacks.frames(two), [frame(1)]);
+        assert_eq!(stacks.intern(&[]), StackId::NONE);
+        assert_eq!(stacks.frames(StackId::NONE), []);
+        assert_eq!(stacks.module_of(module).unwrap().path, "/bin/a");
+    }
+}
