@@ -19,7 +19,7 @@ use echown::ownership::graph::{Edge, Node, TrackedArc};
 use echown::ownership::{ErrorKind, Level, Lot, Registry, Report, Unparked};
 use echown::pool::Pool;
 use echown::report::explain::{EXPLANATIONS, Explanation};
-use echown::report::{Code, Colours, Sources};
+use echown::report::{Code, Colours, RunFinding, Sources, TestVerdict};
 
 #[path = "common/mod.rs"]
 mod common;
@@ -251,10 +251,15 @@ fn section(known: &Explanation) -> String {
         None if ErrorKind::ALL.iter().any(|kind| kind.code() == known.code) => {
             "An error that a correct program can get: it is not reported.".to_owned()
         }
-        None => {
+        None if is_of_test(known.code) => {
             "A finding of `#[echown::test]`; see [adopting.md](adopting.md#findings).".to_owned()
         }
+        None => String::new(),
     };
+    if RunFinding::CODES.contains(&known.code) {
+        let separator = if report.is_empty() { "" } else { "\n\n" };
+        report += &format!("{separator}`echown run` reports it about any program.");
+    }
     if known.code == Code::Leak {
         let reports = run_scenario(Level::On, a_connection_in_a_cycle);
         report +=
@@ -262,6 +267,10 @@ fn section(known: &Explanation) -> String {
         report += &shown(&reports[0]);
     }
     format!("\n## {}\n\n{report}\n\n{text}\n", known.code)
+}
+
+fn is_of_test(code: Code) -> bool {
+    TestVerdict::ALL.iter().any(|verdict| verdict.code() == code)
 }
 
 fn shown(report: &Report) -> String {

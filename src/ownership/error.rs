@@ -373,15 +373,17 @@ impl<V> From<Refused<V>> for io::Error {
 mod tests {
     use std::collections::BTreeSet;
 
-    use echown_report::TestVerdict;
+    use echown_report::{RunFinding, TestVerdict};
 
     use super::*;
 
     #[test]
-    fn each_code_is_one_kind_of_error_or_a_verdict_of_tests() {
+    fn each_code_is_one_kind_of_error_or_a_verdict_of_tests_or_of_runs() {
         let errors = ErrorKind::ALL.iter().map(|kind| kind.code());
         let verdicts = TestVerdict::ALL.iter().map(|verdict| verdict.code());
-        let used: Vec<Code> = errors.chain(verdicts).collect();
+        let runs = RunFinding::CODES.iter().copied();
+        let only_runs = runs.filter(|code| *code == Code::OpenAtExit);
+        let used: Vec<Code> = errors.chain(verdicts).chain(only_runs).collect();
         assert_eq!(used.len(), Code::ALL.len(), "two of them have the same code, or none has one");
         assert_eq!(used.into_iter().collect::<BTreeSet<_>>(), Code::ALL.iter().copied().collect());
     }

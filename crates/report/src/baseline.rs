@@ -241,6 +241,7 @@ mod tests {
         };
         Entry {
             code: Code::Leak,
+            severity: crate::Severity::Error,
             headline: String::new(),
             text: String::new(),
             help: "",
@@ -249,6 +250,7 @@ mod tests {
             steps: Vec::new(),
             stacks: Vec::new(),
             test: None,
+            program: None,
             source: source.map(str::to_owned),
         }
     }

@@ -95,6 +95,8 @@ codes! {
     InheritedFd = "inherited-fd",
     /// The number of leaks differs from `expect_leaks`.
     LeakCount = "leak-count",
+    /// A process ended with a descriptor open, as most processes do.
+    OpenAtExit = "open-at-exit",
 }
 
 impl fmt::Display for Code {

@@ -8,8 +8,9 @@ use super::paths;
 use super::sources::Sources;
 use super::test_report::Place;
 use super::text::{Headline, Passing, Times};
-use crate::{Code, CustodyStep, LeakReport, Report, ResourceData, ViolationReport};
+use crate::{Code, CustodyStep, LeakReport, Report, ResourceData, Severity, ViolationReport};
 
+mod of_run;
 mod of_test;
 
 /// One finding.
@@ -18,6 +19,8 @@ mod of_test;
 pub struct Entry {
     /// The code.
     pub code: Code,
+    /// How severe it is: findings of servers and tests are errors.
+    pub severity: Severity,
     /// What happened, in one line.
     pub headline: String,
     /// The full report, as plain text.
@@ -34,6 +37,8 @@ pub struct Entry {
     pub stacks: Vec<Place>,
     /// For a test's finding: the test.
     pub test: Option<TestName>,
+    /// For a finding of `echown run`: the file name of the program.
+    pub program: Option<String>,
     /// The source line at the location without surrounding white space, if the source is available.
     pub source: Option<String>,
 }
@@ -135,6 +140,7 @@ fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry
     let site = left.acquired;
     Entry {
         code: Code::Leak,
+        severity: Severity::Error,
         headline: format!("{} ended and still owned {}", report.task, Headline(left)),
         text: single.to_string(),
         help: Code::Leak.explanation().help,
@@ -143,6 +149,7 @@ fn of_leak(report: &LeakReport, left: &ResourceData, sources: &Sources) -> Entry
         steps: left.custody.iter().map(step).collect(),
         stacks: Vec::new(),
         test: None,
+        program: None,
         source: sources.line(site.file(), site.line()),
     }
 }
@@ -151,6 +158,7 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
     let resource = report.resource.as_ref();
     Entry {
         code: report.code,
+        severity: Severity::Error,
         headline: report.headline(),
         text: report.to_string(),
         help: report.code.explanation().help,
@@ -159,6 +167,7 @@ fn of_violation(report: &ViolationReport, sources: &Sources) -> Entry {
         steps: resource.map(|it| it.custody.iter().map(step).collect()).unwrap_or_default(),
         stacks: Vec::new(),
         test: None,
+        program: None,
         source: sources.line(report.site.file(), report.site.line()),
     }
 }

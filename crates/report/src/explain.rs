@@ -308,6 +308,14 @@ pub const EXPLANATIONS: &[Explanation; Code::ALL.len()] = &[
         help: "correct the number, or remove `expect_leaks`",
         text: include_str!("explain/leak-count.md"),
     },
+    Explanation {
+        code: Code::OpenAtExit,
+        aliases: &["still-open"],
+        words: "open-at-exit",
+        summary: "a process ended with a descriptor open",
+        help: "the kernel closes it; nothing needs to change, unless a file or connection has to end earlier",
+        text: include_str!("explain/open-at-exit.md"),
+    },
 ];
 
 /// The explanation of a code or of one of its aliases.

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::TestReport;
+use super::{RunReport, TestReport};
 use crate::graph::Graph;
 use crate::{RegistrySummary, Report, Site, Snapshot};
 
@@ -28,4 +28,4 @@ macro_rules! to_json {
     )+};
 }
 
-to_json!(Graph, Report, Snapshot, TestReport, RegistrySummary);
+to_json!(Graph, Report, Snapshot, TestReport, RunReport, RegistrySummary);

@@ -1,6 +1,7 @@
 //! Findings about descriptors: plain data, and the only code that formats it.
 //!
-//! A finding is a value ([`Report`] of a registry, [`TestReport`] of a test) and has three formats
+//! A finding is a value ([`Report`] of a registry, [`TestReport`] of a test, [`RunReport`] of a traced
+//! program) and has three formats
 //! with the same facts: `Display` writes plain lines; with the feature `annotated`,
 //! `Report::render` prints like rustc, with underlined source lines; with the feature `json`,
 //! `Report::to_json` returns one line. [`explain`] has the text of `echown explain`.
@@ -25,6 +26,7 @@ mod paths;
 mod plural;
 mod registry_summary;
 mod report;
+mod run_report;
 mod site;
 mod snapshot;
 mod sources;
@@ -41,6 +43,10 @@ pub use input_error::InputError;
 pub use plural::Plural;
 pub use registry_summary::RegistrySummary;
 pub use report::{LeakReport, Report, ViolationReport};
+pub use run_report::{
+    Coverage, CoverageGap, GapKind, HistoryStep, Omitted, RunFinding, RunProcess, RunReport,
+    RunStatus, Severity,
+};
 pub use site::Site;
 pub use snapshot::{CustodyStep, Declared, ResourceData, Snapshot, TaskData};
 pub use sources::Sources;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use echown_fd::{escape, kind};
 
+use crate::Code;
+
 /// A rule for accepted leaks, with the reason. Registries, tests, `echown::Check` and files of
 /// suppressions all use it.
 ///
@@ -19,6 +21,8 @@ pub struct Suppression {
     pub path: Option<String>,
     /// `file:line:column` must contain this.
     pub site: Option<String>,
+    /// The code must equal this; without one it matches what stays open. For `echown run`.
+    pub code: Option<Code>,
 }
 
 impl Suppression {
@@ -31,6 +35,7 @@ impl Suppression {
             kind: None,
             path: None,
             site: None,
+            code: None,
         }
     }
 
@@ -56,12 +61,36 @@ impl Suppression {
         self
     }
 
+    /// Matches only findings of `echown run` with this code, and none of registries and tests.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Suppression {
+        self.code = Some(code);
+        self
+    }
+
     /// Whether it matches a leak of this kind, with these paths and addresses, and this site.
     #[must_use]
     pub fn matches(&self, kind: &str, places: &[&str], site: &str) -> bool {
+        self.matches_finding(Code::Leak, kind, places, site)
+    }
+
+    /// Whether it matches a finding of this code. Without a code of its own, it matches those of
+    /// descriptors that stay open.
+    pub(crate) fn matches_finding(
+        &self,
+        code: Code,
+        kind: &str,
+        places: &[&str],
+        site: &str,
+    ) -> bool {
+        let is_of_code = match self.code {
+            Some(wanted) => wanted == code,
+            None => matches!(code, Code::Leak | Code::ExecLeak | Code::OpenAtExit),
+        };
         let is_of_kind =
             |wanted: &str| wanted == kind || (wanted == kind::SOCKET && kind::is_socket(kind));
-        self.kind.as_deref().is_none_or(is_of_kind)
+        is_of_code
+            && self.kind.as_deref().is_none_or(is_of_kind)
             && self.path.as_deref().is_none_or(|part| places.iter().any(|it| it.contains(part)))
             && self.site.as_deref().is_none_or(|part| site.contains(part))
     }
@@ -71,7 +100,9 @@ impl fmt::Display for Suppression {
     /// Formats the reason, with the conditions in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
-        let conditions = [("kind", &self.kind), ("path", &self.path), ("site", &self.site)];
+        let code = self.code.map(|code| code.to_string());
+        let conditions =
+            [("code", &code), ("kind", &self.kind), ("path", &self.path), ("site", &self.site)];
         let mut given = conditions.into_iter().filter_map(|(name, condition)| {
             Some(format!("{name} `{}`", escape::text(condition.as_ref()?)))
         });

@@ -8,7 +8,7 @@ use echown_fd::escape;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{InputError, Suppression};
+use crate::{Code, InputError, Suppression};
 
 /// ```toml
 /// [[suppress]]
@@ -29,6 +29,7 @@ struct SuppressionEntry {
     kind: Option<String>,
     path: Option<String>,
     site: Option<String>,
+    code: Option<Code>,
     reason: Spanned<String>,
 }
 
@@ -56,7 +57,7 @@ fn parse(text: &str) -> Result<Vec<Suppression>, InputError> {
         .into_iter()
         .map(|entry| {
             let begins = line(entry.span().start);
-            let SuppressionEntry { kind, path, site, reason } = entry.into_inner();
+            let SuppressionEntry { kind, path, site, code, reason } = entry.into_inner();
             if reason.get_ref().trim().is_empty() {
                 let line = line(reason.span().start);
                 return Err(InputError::new(format!(
@@ -84,6 +85,9 @@ fn parse(text: &str) -> Result<Vec<Suppression>, InputError> {
             }
             if let Some(site) = site {
                 suppression = suppression.site(site);
+            }
+            if let Some(code) = code {
+                suppression = suppression.code(code);
             }
             Ok(suppression)
         })

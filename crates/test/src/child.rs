@@ -352,6 +352,7 @@ fn acquired(resource: &ResourceData) -> Place {
         column: resource.acquired.column(),
         is_own: true,
         package: None,
+        is_guessed: false,
     };
     Place {
         what: String::from("acquired"),

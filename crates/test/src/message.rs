@@ -289,7 +289,7 @@ macro_rules! encode_fields {
 encode_fields! {
     Descriptor { number, kind, local, peer, path, facts }
     Place { what, thread, frames }
-    StackFrame { function, file, line, column, is_own, package }
+    StackFrame { function, file, line, column, is_own, package, is_guessed }
     Left { descriptor, opened, custody, fate, recurs }
     ClosedLate { after_ms, thread }
     Closed { number, was, now, at }
@@ -372,6 +372,7 @@ mod tests {
             column: 0,
             is_own: true,
             package: None,
+            is_guessed: false,
         };
         let place = Place { what: "opened".into(), thread: "`é`".into(), frames: vec![frame] };
         let descriptor = Descriptor {

@@ -183,6 +183,7 @@ mod tests {
             column: 3,
             is_own: package.is_empty() && !file.is_empty(),
             package: (!package.is_empty()).then(|| package.into()),
+            is_guessed: false,
         }
     }
 

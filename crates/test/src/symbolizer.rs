@@ -126,6 +126,7 @@ impl Symbolizer {
             column: symbol.column,
             is_own,
             package,
+            is_guessed: false,
         })
     }
 

@@ -102,9 +102,10 @@ impl Stacks {
         let mut hasher = FxHasher::default();
         frames.hash(&mut hasher);
         let hash = hasher.finish();
-        let known = self.by_hash.get(&hash).and_then(|ids| {
-            ids.iter().copied().find(|id| self.frames(*id) == frames)
-        });
+        let known = self
+            .by_hash
+            .get(&hash)
+            .and_then(|ids| ids.iter().copied().find(|id| self.frames(*id) == frames));
         if let Some(id) = known {
             return id;
         }

@@ -1,7 +1,7 @@
 //! A test's findings as entries.
 
 use super::{Entry, Location, Step, TestName};
-use crate::{Place, Sources, StackFrame, TestFinding, TestReport, TestVerdict};
+use crate::{Place, Severity, Sources, StackFrame, TestFinding, TestReport, TestVerdict};
 
 impl Entry {
     /// The findings of a test; `suite` is its binary.
@@ -22,6 +22,7 @@ impl Entry {
             let location = location(finding, report);
             Entry {
                 code,
+                severity: Severity::Error,
                 headline: format!("{headline}{by}"),
                 help: finding.verdict.help(),
                 resource: finding.kind().map(str::to_owned),
@@ -35,6 +36,7 @@ impl Entry {
                     Vec::new()
                 },
                 test: Some(test.clone()),
+                program: None,
                 text,
             }
         };
@@ -149,6 +151,7 @@ mod tests {
             column: 3,
             is_own: package.is_none(),
             package: package.map(str::to_owned),
+            is_guessed: false,
         };
         let finding = TestFinding {
             verdict: TestVerdict::Leak,

@@ -55,6 +55,9 @@ pub struct StackFrame {
     /// The package of other code: a dependency with its version (`ureq 2.6.0`), the file of a shared
     /// library, [`STD`](StackFrame::STD) or [`SYSTEM`](StackFrame::SYSTEM).
     pub package: Option<String>,
+    /// Whether the frame was found by a guess, in code without unwind tables. Only `echown run` guesses.
+    #[cfg_attr(feature = "json", serde(skip_serializing_if = "std::ops::Not::not"))]
+    pub is_guessed: bool,
 }
 
 impl StackFrame {
@@ -152,10 +155,11 @@ impl Place {
 
 impl StackFrame {
     /// The function, and where it is.
-    fn in_full(&self) -> String {
-        let function = &self.function;
+    pub(crate) fn in_full(&self) -> String {
+        let guessed = if self.is_guessed { "probably " } else { "" };
+        let function = format!("{guessed}{}", self.function);
         match (&self.package, &self.file) {
-            (None, None) => function.clone(),
+            (None, None) => function,
             (Some(package), None) => format!("{function} ({package})"),
             (Some(package), Some(file)) if package != Self::STD => {
                 format!("{function} ({package} {file}:{})", self.line)
@@ -218,6 +222,7 @@ mod tests {
             column: 3,
             is_own: package.is_none() && !file.is_empty(),
             package: package.map(str::to_owned),
+            is_guessed: false,
         }
     }
 

@@ -21,7 +21,7 @@ const WEAKNESSES: &[(u16, &str)] = &[
 /// The weaknesses of a code. Ownership rules among tasks and wrong calls have none.
 fn weaknesses(code: Code) -> &'static [u16] {
     match code {
-        Code::Leak | Code::Unclaimed => &[775],
+        Code::Leak | Code::Unclaimed | Code::OpenAtExit => &[775],
         Code::DoubleRelease | Code::DoubleClose => &[1341],
         Code::AlreadyOwned => &[1341, 282],
         Code::NotOwner

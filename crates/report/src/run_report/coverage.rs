@@ -1,0 +1,123 @@
+//! Coverage: which part of a run was followed, and what may be missing.
+
+use std::fmt;
+
+use super::RunProcess;
+use crate::Plural;
+
+/// What was followed in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct Coverage {
+    /// Processes.
+    pub processes: u64,
+    /// Descriptors that were opened.
+    pub descriptors: u64,
+    /// How often the list of open descriptors was compared with the kernel's.
+    pub checks: u64,
+    /// In how many of these comparisons they differed.
+    pub mismatches: u64,
+    /// What was not followed, each kind once.
+    pub gaps: Vec<CoverageGap>,
+}
+
+/// Something that was not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+pub struct CoverageGap {
+    /// What.
+    pub kind: GapKind,
+    /// The first process in which it was found.
+    pub process: RunProcess,
+    /// How often it was found.
+    pub count: u64,
+}
+
+/// Kinds of gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
+#[cfg_attr(feature = "json", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum GapKind {
+    /// io_uring opens and closes descriptors without system calls.
+    IoUring,
+    /// 32-bit system calls.
+    Calls32,
+    /// A program that traces others, which fails below another tracer.
+    NestedTracer,
+    /// Another process handles its system calls (seccomp notifications).
+    SeccompNotify,
+    /// Stacks that could not be read.
+    Stacks,
+    /// Events that were missed.
+    Missed,
+    /// A list of open descriptors that differs from the kernel's.
+    Mismatch,
+}
+
+impl GapKind {
+    /// What it means for the findings, in one line.
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
+        match self {
+            GapKind::IoUring => {
+                "io_uring opens and closes descriptors without system calls, which are not seen; \
+                 `--no-io-uring` makes the program use ordinary calls"
+            }
+            GapKind::Calls32 => "32-bit system calls are not followed",
+            GapKind::NestedTracer => {
+                "it tried to trace (as strace, gdb and sanitizers do), which fails under \
+                 `echown run`"
+            }
+            GapKind::SeccompNotify => {
+                "another program handles its system calls (seccomp notifications), and their results \
+                 are not seen"
+            }
+            GapKind::Stacks => "stacks could not be read, so some places are incomplete",
+            GapKind::Missed => {
+                "some events were missed; descriptors of this process may be unknown"
+            }
+            GapKind::Mismatch => {
+                "the open descriptors differed from /proc/PID/fd, which was used from there on; \
+                 findings about this process may be wrong or missing"
+            }
+        }
+    }
+}
+
+impl Coverage {
+    /// Whether every call was followed. Missing stacks do not count: they hide no finding.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.mismatches == 0 && self.gaps.iter().all(|gap| gap.kind == GapKind::Stacks)
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let claim = match self.is_complete() {
+            true => "every call was followed",
+            false => "not every call was followed, so findings may be missing or wrong",
+        };
+        let descriptors = Plural(self.descriptors, "descriptor");
+        let processes = match self.processes {
+            1 => "1 process".to_owned(),
+            number => format!("{number} processes"),
+        };
+        write!(f, "coverage: {claim} ({descriptors} in {processes}")?;
+        let checks = Plural(self.checks, "comparison");
+        match (self.checks, self.mismatches) {
+            (0, _) => f.write_str(")")?,
+            (1, 0) => write!(f, "; {checks} with /proc/PID/fd agrees)")?,
+            (_, 0) => write!(f, "; {checks} with /proc/PID/fd agree)")?,
+            (_, wrong) => write!(f, "; {wrong} of {checks} with /proc/PID/fd differ)")?,
+        }
+        for gap in &self.gaps {
+            write!(f, "\n  {}: {}", gap.process, gap.kind.explanation())?;
+            if gap.count > 1 {
+                write!(f, " ({} times in all)", gap.count)?;
+            }
+        }
+        Ok(())
+    }
+}
