@@ -11,10 +11,14 @@
 //! |---|---|
 //! | [`event`] | what happened to descriptors and tasks, as plain data |
 //! | [`stack`] | stacks as plain data, each stored once |
+//! | [`unwind`] | stacks of stopped tasks |
+//! | `modules` | the files with their code, within limits |
 //!
 //! On Linux and x86-64. Elsewhere the crate is empty.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod event;
+mod modules;
 pub mod stack;
+pub mod unwind;

@@ -4,6 +4,10 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::{FxHashMap, FxHasher};
 
+/// The maximum number of stored frames, 96 MiB: a program that makes a new stack for each call fills
+/// the memory no further. Later stacks are [`StackId::NONE`].
+const FRAMES_MAX: usize = 4 << 20;
+
 /// The number of a stored stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackId(pub u32);
@@ -45,6 +49,9 @@ pub enum Frame {
 pub struct Module {
     /// Device and inode.
     pub identity: (u64, u64),
+    /// When it was modified, in nanoseconds since 1970: a file that replaces another one may have the
+    /// same inode. 0 if the file could not be read.
+    pub modified_ns: i64,
     /// The path in `/proc/PID/maps`, as the traced process sees it. Not escaped.
     pub path: String,
 }
@@ -68,7 +75,7 @@ pub struct Stacks {
     frames: Vec<Frame>,
     by_hash: FxHashMap<u64, Vec<StackId>>,
     modules: Vec<Module>,
-    module_ids: FxHashMap<(u64, u64), ModuleId>,
+    module_ids: FxHashMap<((u64, u64), i64), ModuleId>,
     scripts: Vec<ScriptFrame>,
     script_ids: FxHashMap<ScriptFrame, u32>,
 }
@@ -110,6 +117,9 @@ impl Stacks {
             return id;
         }
         let Ok(number) = u32::try_from(self.ends.len()) else { return StackId::NONE };
+        if self.frames.len() + frames.len() > FRAMES_MAX {
+            return StackId::NONE;
+        }
         let id = StackId(number);
         self.frames.extend_from_slice(frames);
         self.ends.push(self.frames.len());
@@ -130,7 +140,7 @@ impl Stacks {
     /// The number of a file.
     pub fn module(&mut self, module: Module) -> ModuleId {
         let modules = &mut self.modules;
-        *self.module_ids.entry(module.identity).or_insert_with(|| {
+        *self.module_ids.entry((module.identity, module.modified_ns)).or_insert_with(|| {
             modules.push(module);
             ModuleId(modules.len() as u32 - 1)
         })
@@ -166,7 +176,7 @@ mod tests {
     #[test]
     fn an_equal_stack_is_stored_once_and_found_by_its_number() {
         let mut stacks = Stacks::new();
-        let module = Module { identity: (1, 2), path: "/bin/a".into() };
+        let module = Module { identity: (1, 2), modified_ns: 3, path: "/bin/a".into() };
         let module = stacks.module(module);
         let frame = |offset| Frame::File { module, offset, is_guessed: false };
         let one = stacks.intern(&[frame(1), frame(2)]);

@@ -1,0 +1,247 @@
+//! The files with code of the traced processes: their identities, tables of call frames and cached
+//! facts about addresses.
+//!
+//! A file is known by device, inode and time of modification, and is read when the first stack has a
+//! frame in it. All processes share what is known about a file, wherever it is mapped.
+//!
+//! Limits: a file's tables have at most 64 MiB each, those of all files 1 GiB. A file that cannot be read
+//! or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`] names it.
+
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashMap;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+
+use self::elf::Elf;
+use self::maps::MapsLine;
+use self::tables::{Entry, Table};
+use crate::stack::{Module, ModuleId, Stacks};
+
+pub(crate) mod elf;
+mod maps;
+pub(crate) mod space;
+pub(crate) mod tables;
+
+/// The maximum size of the tables of all files.
+const TABLES_MAX: usize = 1 << 30;
+
+/// The maximum number of addresses of a file about which facts are kept.
+const FACTS_MAX: usize = 1 << 16;
+
+/// The maximum number of notes.
+const NOTES_MAX: usize = 32;
+
+/// The number of a file in [`Files`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileNumber(u32);
+
+/// All files.
+#[derive(Default)]
+pub(crate) struct Files {
+    files: Vec<CodeFile>,
+    numbers: FxHashMap<((u64, u64), i64), FileNumber>,
+    size: usize,
+    notes: Vec<String>,
+}
+
+/// A file with code.
+pub(crate) struct CodeFile {
+    /// Its identity and path.
+    pub(crate) module: Module,
+    id: Option<ModuleId>,
+    state: State,
+    /// By offset in the file.
+    facts: FxHashMap<u64, Facts>,
+    /// Whether a call precedes an offset in the file.
+    pub(crate) calls: FxHashMap<u64, bool>,
+}
+
+enum State {
+    /// No stack has a frame in it so far.
+    New,
+    Read(Box<Code>),
+    Unreadable,
+}
+
+/// What unwinding needs of a file.
+struct Code {
+    elf: Elf,
+    tables: Vec<Table>,
+}
+
+/// What is known about an offset in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// The address that the file states for it.
+    pub(crate) address: u64,
+    /// The table that describes it, and how.
+    pub(crate) entry: Option<(u8, Entry)>,
+    /// Whether its code keeps frame pointers, as far as its compiler is known.
+    pub(crate) has_pointers: bool,
+}
+
+impl Files {
+    /// The number of the file of a mapping; none for code without a file.
+    fn number(&mut self, process: i32, line: &MapsLine<'_>) -> Option<FileNumber> {
+        if line.identity == (0, 0) {
+            return None;
+        }
+        let candidates = paths(process, line);
+        let stat = candidates.iter().find_map(|path| {
+            let stat = rustix::fs::stat(path).ok()?;
+            is_file(&stat, line.identity).then_some(stat)
+        });
+        let modified_ns = stat.map_or(0, |stat| modified_ns(&stat));
+        let key = (line.identity, modified_ns);
+        if let Some(number) = self.numbers.get(&key) {
+            return Some(*number);
+        }
+        let number = FileNumber(u32::try_from(self.files.len()).ok()?);
+        let path = String::from_utf8_lossy(line.path).into_owned();
+        self.files.push(CodeFile {
+            module: Module { identity: line.identity, modified_ns, path },
+            id: None,
+            state: State::New,
+            facts: FxHashMap::default(),
+            calls: FxHashMap::default(),
+        });
+        self.numbers.insert(key, number);
+        Some(number)
+    }
+
+    pub(crate) fn get(&self, number: FileNumber) -> &CodeFile {
+        &self.files[number.0 as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, number: FileNumber) -> &mut CodeFile {
+        &mut self.files[number.0 as usize]
+    }
+
+    /// The number of a file in the stored stacks.
+    pub(crate) fn id(&mut self, number: FileNumber, stacks: &mut Stacks) -> ModuleId {
+        let file = self.get_mut(number);
+        *file.id.get_or_insert_with(|| stacks.module(file.module.clone()))
+    }
+
+    /// What is known about an offset in a file. The file is read when it is the first one; `process`
+    /// has mapped it at `start`.
+    pub(crate) fn facts(
+        &mut self,
+        number: FileNumber,
+        offset: u64,
+        process: i32,
+        range: &std::ops::Range<u64>,
+    ) -> Option<Facts> {
+        if let Some(facts) = self.get(number).facts.get(&offset) {
+            return Some(*facts);
+        }
+        if matches!(self.get(number).state, State::New) {
+            self.load(number, process, range);
+        }
+        let file = self.get_mut(number);
+        let State::Read(code) = &mut file.state else { return None };
+        let address = code.elf.address(offset)?;
+        let mut tables = (0u8..).zip(&mut code.tables);
+        let entry = tables.find_map(|(table, it)| Some((table, it.entry(address)?)));
+        let facts = Facts { address, entry, has_pointers: code.elf.is_go };
+        if file.facts.len() >= FACTS_MAX {
+            file.facts.clear();
+        }
+        file.facts.insert(offset, facts);
+        Some(facts)
+    }
+
+    /// A table of a file.
+    pub(crate) fn table(&mut self, number: FileNumber, table: u8) -> Option<&mut Table> {
+        match &mut self.get_mut(number).state {
+            State::Read(code) => code.tables.get_mut(usize::from(table)),
+            State::New | State::Unreadable => None,
+        }
+    }
+
+    /// Which files could not be read, and why. Escaped.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn load(&mut self, number: FileNumber, process: i32, range: &std::ops::Range<u64>) {
+        let module = &self.get(number).module;
+        let result = match open(process, module, range) {
+            Some(file) => Elf::read(&file).map_err(|error| error.to_string()),
+            None => Err(String::from("it could not be opened, or another file is there now")),
+        };
+        let result = result.and_then(|elf| {
+            let size = self.size + elf.size();
+            if size <= TABLES_MAX {
+                Ok((elf, size))
+            } else {
+                Err(String::from("the tables of all programs exceed 1 GiB"))
+            }
+        });
+        let state = match result {
+            Ok((mut elf, size)) => {
+                self.size = size;
+                let tables = tables::tables(&elf);
+                (elf.eh_frame, elf.eh_frame_hdr, elf.debug_frame) = (None, None, None);
+                State::Read(Box::new(Code { elf, tables }))
+            }
+            Err(reason) => {
+                if self.notes.len() < NOTES_MAX {
+                    let path = echown_fd::escape::bytes(self.get(number).module.path.as_bytes());
+                    self.notes.push(format!("failed to read {path} for stacks: {reason}"));
+                }
+                State::Unreadable
+            }
+        };
+        self.get_mut(number).state = state;
+    }
+}
+
+/// Where a mapped file may be found: by the mapping itself, which needs a privilege, and by its path as
+/// the process sees it.
+fn paths(process: i32, line: &MapsLine<'_>) -> [PathBuf; 2] {
+    [
+        in_root(process, line.path),
+        PathBuf::from(format!("/proc/{process}/map_files/{:x}-{:x}", line.start, line.end)),
+    ]
+}
+
+fn in_root(process: i32, path: &[u8]) -> PathBuf {
+    let mut full = PathBuf::from(format!("/proc/{process}/root"));
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    full.push(std::ffi::OsStr::from_bytes(path));
+    full
+}
+
+/// Opens the file that a process has mapped, and no other: the path may be a symbolic link, a pipe or
+/// another file by now.
+fn open(process: i32, module: &Module, range: &std::ops::Range<u64>) -> Option<File> {
+    let mapped = format!("/proc/{process}/map_files/{:x}-{:x}", range.start, range.end);
+    let by_path = in_root(process, module.path.as_bytes());
+    let program = format!("/proc/{process}/exe");
+    let paths = [Path::new(&mapped), &by_path, Path::new(&program)];
+    paths.into_iter().find_map(|path| open_if(path, module))
+}
+
+/// Opens a file if it is the one that is meant.
+pub(crate) fn open_if(path: &Path, module: &Module) -> Option<File> {
+    // Without NONBLOCK, the open of a pipe waits for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    let is_same = is_file(&stat, module.identity)
+        && (module.modified_ns == 0 || module.modified_ns == modified_ns(&stat));
+    is_same.then(|| File::from(file))
+}
+
+/// Whether it is the regular file of an identity. The device is not compared: for overlay and btrfs,
+/// `/proc/PID/maps` and `stat` show different ones.
+fn is_file(stat: &Stat, identity: (u64, u64)) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_ino == identity.1
+}
+
+fn modified_ns(stat: &Stat) -> i64 {
+    stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
+}
