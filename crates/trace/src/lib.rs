@@ -10,6 +10,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`event`] | what happened to descriptors and tasks, as plain data |
+//! | [`python`] | the Python frames of a task |
 //! | [`stack`] | stacks as plain data, each stored once |
 //! | [`unwind`] | stacks of stopped tasks |
 //! | `modules` | the files with their code, within limits |
@@ -20,5 +21,6 @@
 
 pub mod event;
 mod modules;
+pub mod python;
 pub mod stack;
 pub mod unwind;
