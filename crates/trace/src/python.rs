@@ -14,10 +14,10 @@
 use rustc_hash::FxHashMap;
 
 use crate::stack::{Frame, Stacks};
-use code::{Codes, Places};
+use code::{Codes, Resolved, Shared};
 use locate::{Images, Interpreter, Located};
 pub use memory::Memory;
-use walk::Thread;
+use walk::{Thread, Windows};
 
 mod code;
 mod image;
@@ -49,7 +49,8 @@ const TASKS_MAX: usize = 8192;
 pub struct PythonReader {
     processes: FxHashMap<i32, Process>,
     images: Images,
-    places: Places,
+    shared: Shared,
+    windows: Windows,
 }
 
 /// What is known about one process.
@@ -79,7 +80,7 @@ impl Default for Search {
 }
 
 /// What is known about one task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Task {
     /// The thread state; 0 while none is known.
     thread: u64,
@@ -88,6 +89,8 @@ struct Task {
     /// The number of stops at which the state is not looked for, and at how many the last time.
     rest: u32,
     next_rest: u32,
+    /// The frames of the last stop.
+    last: Vec<Resolved>,
 }
 
 impl PythonReader {
@@ -114,8 +117,10 @@ impl PythonReader {
             return Vec::new();
         };
         let layout = &*interpreter.layout;
-        let sites = walk::sites(&thread, layout, FRAMES_MAX, memory);
-        known.codes.resolve(&sites, layout, memory, &mut self.places, stacks)
+        let sites = walk::sites(&thread, layout, FRAMES_MAX, &mut self.windows, memory);
+        let Process { tasks, codes, .. } = known;
+        let Some(task) = tasks.get_mut(&task) else { return Vec::new() };
+        codes.resolve(&sites, &mut task.last, layout, memory, &mut self.shared, stacks)
     }
 
     /// The process runs another program.
@@ -128,7 +133,7 @@ impl PythonReader {
     pub fn forked(&mut self, parent: i32, task: i32, child: i32) {
         let Some(known) = self.processes.get(&parent) else { return };
         let mut copy = known.clone();
-        let former = copy.tasks.get(&task).copied();
+        let former = copy.tasks.remove(&task);
         copy.tasks.clear();
         copy.tasks.insert(child, former.unwrap_or_else(|| Task::new(task)));
         self.processes.insert(child, copy);
@@ -234,7 +239,7 @@ impl Process {
 
 impl Task {
     fn new(id: i32) -> Task {
-        Task { thread: 0, native_id: id as u64, rest: 0, next_rest: 0 }
+        Task { thread: 0, native_id: id as u64, rest: 0, next_rest: 0, last: Vec::new() }
     }
 }
 

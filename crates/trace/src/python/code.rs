@@ -25,6 +25,9 @@ const CACHE_MAX: usize = 16 << 20;
 /// The number of different places that are stored. A program can make names without end.
 const PLACES_MAX: u32 = 1 << 20;
 
+/// The offset of the flags behind the header, the same in all versions.
+const FLAGS: usize = 24;
+
 /// One code object.
 #[derive(Debug)]
 struct Code {
@@ -40,6 +43,11 @@ struct Code {
 }
 
 impl Code {
+    /// Whether it has local variables of its own, unlike a module or a class (CO_OPTIMIZED).
+    fn is_function(&self) -> bool {
+        half_at(&self.fields, FLAGS).is_some_and(|flags| flags & 1 != 0)
+    }
+
     fn size(&self) -> usize {
         size_of::<Code>()
             + self.fields.len()
@@ -52,6 +60,8 @@ impl Code {
 /// A code object on a stack and the instruction that it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Site {
+    /// Address of the frame.
+    pub frame: u64,
     /// Address of the code object.
     pub code: u64,
     /// Address of the instruction.
@@ -67,37 +77,77 @@ pub(super) struct Codes {
     size: usize,
 }
 
-/// The number of different places that all processes have so far.
+/// A site and its frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolved {
+    site: Site,
+    frame: Option<Frame>,
+    /// Whether the code is that of a function, which lives as long as the function.
+    is_function: bool,
+}
+
+/// What the codes of all processes share.
 #[derive(Debug, Default)]
-pub(super) struct Places(u32);
+pub(super) struct Shared {
+    /// The number of different places so far.
+    places: u32,
+    addresses: Vec<u64>,
+    fields: Vec<u8>,
+}
 
 impl Codes {
-    /// Appends the frames of the sites. Sites whose code cannot be read are left out.
+    /// The frames of the sites, innermost first. What lies outwards of code that cannot be read is left
+    /// out.
+    ///
+    /// `last` is the list of the task's last stop. To read a code object again, in order to see that it
+    /// is the same, is the largest part of the cost. It is left out for functions where a frame and all
+    /// its callers are where they were. The code of a module or a class is freed when it has run, and
+    /// the next module can have its place, so it is always read.
     pub(super) fn resolve(
         &mut self,
         sites: &[Site],
+        last: &mut Vec<Resolved>,
         layout: &Layout,
         memory: &mut dyn Memory,
-        places: &mut Places,
+        shared: &mut Shared,
         stacks: &mut Stacks,
     ) -> Vec<Frame> {
+        let pairs = sites.iter().rev().zip(last.iter().rev());
+        let same = pairs.take_while(|(site, last)| **site == last.site).count();
+        let (fresh, tail) = (sites.len() - same, last.len() - same);
+        let is_read = |index: &usize| *index < fresh || !last[tail + *index - fresh].is_function;
+        let read: Vec<usize> = (0..sites.len()).filter(is_read).collect();
         let size = layout.code_size() - layout.header;
-        let addresses: Vec<u64> =
-            sites.iter().map(|site| site.code.wrapping_add(layout.header as u64)).collect();
-        let mut fields = vec![0; size * sites.len()];
-        let filled = memory.read_parts(&addresses, size, &mut fields);
-        let mut frames = Vec::with_capacity(sites.len());
-        for (index, site) in sites.iter().enumerate() {
-            let end = (index + 1) * size;
-            // A part that cannot be read ends the list, and the stack: its callers are not looked at.
-            let Some(fields) = fields.get(index * size..end).filter(|_| end <= filled) else {
-                break;
-            };
-            let Some(code) = self.code(site.code, fields, layout, memory) else { continue };
-            let line = line(&code, site, layout, memory);
-            frames.extend(frame(&code, line, places, stacks));
+        let Shared { places, addresses, fields } = shared;
+        addresses.clear();
+        addresses
+            .extend(read.iter().map(|index| sites[*index].code.wrapping_add(layout.header as u64)));
+        fields.resize(size * read.len(), 0);
+        let filled = memory.read_parts(addresses, size, fields) / size;
+        if let Some(unreadable) = read.get(filled) {
+            last.clear();
+            return self.resolve(&sites[..*unreadable], last, layout, memory, shared, stacks);
         }
-        frames
+        let parts = || read.iter().copied().zip(fields.chunks_exact(size));
+        let is_known = |(index, fields): (usize, &[u8])| {
+            let known = self.by_address.get(&sites[index].code);
+            index < fresh || known.is_some_and(|code| *code.fields == *fields)
+        };
+        if !parts().all(is_known) {
+            last.clear();
+            return self.resolve(sites, last, layout, memory, shared, stacks);
+        }
+        let mut resolved = Vec::with_capacity(sites.len());
+        for (index, fields) in parts().take_while(|(index, _)| *index < fresh) {
+            let site = sites[index];
+            let code = self.code(site.code, fields, layout, memory);
+            let is_function = code.as_ref().is_some_and(|code| code.is_function());
+            let frame = code
+                .and_then(|code| frame(&code, line(&code, &site, layout, memory), places, stacks));
+            resolved.push(Resolved { site, frame, is_function });
+        }
+        last.splice(..tail, resolved);
+        last.iter().filter_map(|resolved| resolved.frame).collect()
     }
 
     fn code(
@@ -163,14 +213,14 @@ fn copy_start(site: &Site, copies: usize, memory: &mut dyn Memory) -> Option<u64
     super::memory::word(memory, array.checked_add(8 + index * 8)?)
 }
 
-fn frame(code: &Code, line: u32, places: &mut Places, stacks: &mut Stacks) -> Option<Frame> {
+fn frame(code: &Code, line: u32, places: &mut u32, stacks: &mut Stacks) -> Option<Frame> {
     if let Some(frame) = code.frames.borrow().get(&line) {
         return Some(*frame);
     }
-    if places.0 >= PLACES_MAX {
+    if *places >= PLACES_MAX {
         return None;
     }
-    places.0 += 1;
+    *places += 1;
     let frame = stacks.script(ScriptFrame {
         function: code.function.clone(),
         file: code.file.clone(),

@@ -17,8 +17,14 @@ const STEPS_MAX: usize = 128;
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
 
-/// The memory that is read with a frame, in bytes: its callers are usually below it.
-const BELOW: u64 = 2048;
+/// The memory that is read with a frame, in bytes: its callers are usually near it.
+const NEAR: u64 = 2048;
+
+/// The size of a window, in bytes.
+const WINDOW_MAX: usize = 2 * PAGE as usize;
+
+/// The size of a part of the interpreter's own stack, in bytes.
+const STACK_PART: u64 = 16 << 10;
 
 /// The number of the first owner of a frame that is no Python function: the interpreter itself.
 const OWNER_INTERPRETER: u8 = 3;
@@ -85,9 +91,11 @@ pub(super) fn sites(
     thread: &Thread,
     layout: &Layout,
     frames_max: usize,
+    windows: &mut Windows,
     memory: &mut dyn Memory,
 ) -> Vec<Site> {
-    let mut sites = Vec::new();
+    let mut sites = Vec::with_capacity(frames_max);
+    windows.forget();
     let mut address = match layout.frame_of_cframe {
         None => thread.current_frame,
         Some(offset) if thread.current_frame != 0 => {
@@ -95,7 +103,6 @@ pub(super) fn sites(
         }
         Some(_) => 0,
     };
-    let mut window = Window::default();
     // Each address is compared with one of an earlier step, at powers of two: a cycle ends there.
     let mut mark = 0;
     for step in 1..=STEPS_MAX {
@@ -105,8 +112,8 @@ pub(super) fn sites(
         if step.is_power_of_two() {
             mark = address;
         }
-        let Some(frame) = window.get(address, layout.frame_size(), memory) else { break };
-        let Some((site, is_function, previous)) = parse(frame, layout) else { break };
+        let Some(frame) = windows.get(address, layout.frame_size(), memory) else { break };
+        let Some((site, is_function, previous)) = parse(address, frame, layout) else { break };
         if is_function {
             sites.push(site);
         }
@@ -115,8 +122,9 @@ pub(super) fn sites(
     sites
 }
 
-fn parse(frame: &[u8], layout: &Layout) -> Option<(Site, bool, u64)> {
+fn parse(address: u64, frame: &[u8], layout: &Layout) -> Option<(Site, bool, u64)> {
     let site = Site {
+        frame: address,
         // The lowest bits of a reference from the stack are flags.
         code: word_at(frame, layout.frame_code)? & !7,
         instruction: word_at(frame, layout.frame_instruction)?,
@@ -130,42 +138,71 @@ fn parse(frame: &[u8], layout: &Layout) -> Option<(Site, bool, u64)> {
     Some((site, is_function, word_at(frame, layout.frame_previous)?))
 }
 
-/// A copy of a part of the memory that several frames share.
+/// Copies of memory that several frames share: the interpreter's own stack, whose callers are below,
+/// and the stack of the thread, where callers are above. Frames of generators are elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    below: Window,
+    above: Window,
+}
+
+impl Windows {
+    fn forget(&mut self) {
+        self.below.length = 0;
+        self.above.length = 0;
+    }
+
+    /// The bytes at an address, which are read if no window contains them.
+    fn get(&mut self, address: u64, size: usize, memory: &mut dyn Memory) -> Option<&[u8]> {
+        let end = address.checked_add(size as u64)?;
+        if self.below.contains(address, end) {
+            return self.below.part(address, size);
+        }
+        if self.above.contains(address, end) {
+            return self.above.part(address, size);
+        }
+        // The next page may not be mapped; that of the frame is.
+        if self.below.length == 0 || self.below.start.wrapping_sub(address) < STACK_PART {
+            let wide = address.saturating_sub(NEAR).max(1);
+            let narrow = wide.max(address & !(PAGE - 1));
+            if self.below.read(wide, end, memory).is_none() {
+                self.below.read(narrow, end, memory)?;
+            }
+            return self.below.part(address, size);
+        }
+        if self.above.read(address, end.saturating_add(NEAR), memory).is_none() {
+            self.above.read(address, end, memory)?;
+        }
+        self.above.part(address, size)
+    }
+}
+
+/// A copy of a part of the memory.
+#[derive(Debug, Default)]
 struct Window {
     start: u64,
     length: usize,
-    bytes: [u8; (2 * PAGE) as usize],
-}
-
-impl Default for Window {
-    fn default() -> Window {
-        Window { start: 0, length: 0, bytes: [0; (2 * PAGE) as usize] }
-    }
+    bytes: Vec<u8>,
 }
 
 impl Window {
-    /// The bytes at an address, which are read if the window does not contain them.
-    fn get(&mut self, address: u64, size: usize, memory: &mut dyn Memory) -> Option<&[u8]> {
-        let end = address.checked_add(size as u64)?;
-        let is_inside =
-            address >= self.start && end <= self.start.saturating_add(self.length as u64);
-        if !is_inside {
-            let wide = address.saturating_sub(BELOW).max(1);
-            // The page below may not be mapped; that of the frame is.
-            let narrow = wide.max(address & !(PAGE - 1));
-            self.read(wide, end, memory).or_else(|| match wide == narrow {
-                true => None,
-                false => self.read(narrow, end, memory),
-            })?;
-        }
-        let offset = (address - self.start) as usize;
-        self.bytes.get(offset..offset + size)
+    fn contains(&self, start: u64, end: u64) -> bool {
+        start >= self.start && end <= self.start.saturating_add(self.length as u64)
+    }
+
+    fn part(&self, address: u64, size: usize) -> Option<&[u8]> {
+        let offset = usize::try_from(address.checked_sub(self.start)?).ok()?;
+        self.bytes.get(offset..offset.checked_add(size)?)
     }
 
     fn read(&mut self, start: u64, end: u64, memory: &mut dyn Memory) -> Option<()> {
-        let length = usize::try_from(end.checked_sub(start)?).ok()?;
         self.length = 0;
-        fill(memory, start, self.bytes.get_mut(..length)?)?;
+        let length = usize::try_from(end.checked_sub(start)?).ok()?;
+        if length > WINDOW_MAX {
+            return None;
+        }
+        self.bytes.resize(WINDOW_MAX, 0);
+        fill(memory, start, &mut self.bytes[..length])?;
         (self.start, self.length) = (start, length);
         Some(())
     }
