@@ -35,7 +35,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A task ended normally and still owned something; or a test left a descriptor open.
+    /// A task ended normally and still owned something; or a test or a process left a descriptor open.
     Leak = "leak",
     /// A resource was released a second time.
     DoubleRelease = "double-release",
@@ -63,7 +63,7 @@ codes! {
     NoParent = "no-parent",
     /// A task joined, cancelled or drained another task's child.
     NotAChild = "not-a-child",
-    /// A descriptor was owned that is not open.
+    /// A descriptor was owned or used that is not open.
     NotOpen = "not-open",
     /// A finalizer returned an error where no caller can receive it.
     FinalizerFailed = "finalizer-failed",
@@ -79,15 +79,15 @@ codes! {
     ProcessExited = "process-exited",
     /// A test did not return in time.
     Hang = "hang",
-    /// A test closed a descriptor a second time.
+    /// A descriptor was closed a second time.
     DoubleClose = "double-close",
-    /// A test used a descriptor number after it closed it.
+    /// A descriptor number was used after its close.
     UseAfterClose = "use-after-close",
-    /// A test replaced an open descriptor with `dup2` or `dup3`.
+    /// An open descriptor was replaced with `dup2` or `dup3`.
     OverwrittenFd = "overwritten-fd",
     /// A test closed a descriptor that its process inherited.
     ClosedInherited = "closed-inherited",
-    /// A descriptor without close-on-exec was inherited by a program that a test started.
+    /// A program inherited a descriptor without close-on-exec.
     ExecLeak = "exec-leak",
     /// A test left a task unjoined.
     UnjoinedTask = "unjoined-task",

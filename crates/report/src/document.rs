@@ -18,8 +18,8 @@ use super::format::Format;
 pub struct Document {
     format: Format,
     findings: Vec<Found>,
-    /// The index of each finding, by test and fingerprint.
-    known: HashMap<(Option<TestName>, String), usize>,
+    /// The index of each finding, by test or program, and fingerprint.
+    known: HashMap<(Option<TestName>, Option<String>, String), usize>,
 }
 
 /// A finding in a document.
@@ -55,7 +55,7 @@ impl Document {
 
     /// Adds a finding.
     pub fn add(&mut self, entry: Entry, baseline_state: BaselineState) {
-        let key = (entry.test.clone(), entry.fingerprint());
+        let key = (entry.test.clone(), entry.program.clone(), entry.fingerprint());
         match self.known.get(&key) {
             Some(index) => self.findings[*index].times += 1,
             None => {

@@ -1,9 +1,10 @@
 //! GitHub annotations: findings as workflow commands, one per line.
 //!
-//! `::error file=F,line=L,col=C,title=T::MESSAGE`. The runner reads them in the output of a step.
+//! `::error file=F,line=L,col=C,title=T::MESSAGE`, or `::warning`, `::notice`. The runner reads them in the output of a step.
 //! Its limits: it shows ten error annotations per step, and truncates a message.
 
 use super::entry::Entry;
+use crate::Severity;
 
 /// The maximum length of a message in bytes. The runner truncates longer messages, even in the
 /// middle of an escape.
@@ -21,12 +22,18 @@ pub fn annotation(entry: &Entry) -> String {
             properties.push(format!("{name}={number}"));
         }
     }
-    let title = match &entry.test {
-        Some(test) => format!("{}: {}", entry.code, test.name),
-        None => entry.code.to_string(),
+    let title = match (&entry.test, &entry.program) {
+        (Some(test), _) => format!("{}: {}", entry.code, test.name),
+        (None, Some(program)) => format!("{}: {program}", entry.code),
+        (None, None) => entry.code.to_string(),
+    };
+    let command = match entry.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "notice",
     };
     properties.push(format!("title={}", of_property(&title)));
-    format!("::error {}::{}", properties.join(","), of_message(&entry.body("")))
+    format!("::{command} {}::{}", properties.join(","), of_message(&entry.body("")))
 }
 
 /// Escapes the characters that end a command or its line.

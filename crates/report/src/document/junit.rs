@@ -2,12 +2,13 @@
 //!
 //! For tests, a case is a test and a suite is a binary, as in the runner's own JUnit. Only tests
 //! with findings are included; if there are none, one case says so. For a server, a case is a place
-//! in the source. Findings in the baseline are skipped.
+//! in the source. For `echown run`, a case is a place in the source, too, and a suite is a program.
+//! Findings in the baseline, and those that do not fail a run, are skipped cases.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
 use super::{BaselineState, Found};
-use crate::{InputError, Plural, TestName};
+use crate::{Entry, InputError, Location, Plural, Severity, TestName};
 
 /// The name of the test suites element, which identifies a document of echown.
 const NAME: &str = "echown";
@@ -32,17 +33,26 @@ pub(super) fn document(findings: &[Found]) -> String {
         let (suite, case) = match &found.entry.test {
             Some(test) => (&*test.suite, case(test.name.clone(), &[found])),
             None => {
-                let location = &found.entry.location;
-                let resource = found.entry.resource.as_deref().unwrap_or("task");
-                let name = format!("{resource} at {}:{}", location.file, location.line);
-                let mut case = case(name, &[found]);
+                let mut case = case(place(&found.entry), &[found]);
                 case.set_classname(found.entry.code.as_str());
-                (OWNERSHIP, case)
+                (found.entry.program.as_deref().unwrap_or(OWNERSHIP), case)
             }
         };
         put(&mut report, suite, case);
     }
     text(&counted(report))
+}
+
+/// The name of a case that is a place in the source.
+fn place(entry: &Entry) -> String {
+    let Location { file, line, function, .. } = &entry.location;
+    let default = if entry.program.is_some() { "descriptor" } else { "task" };
+    let resource = entry.resource.as_deref().unwrap_or(default);
+    match (line, function) {
+        (0, Some(function)) => format!("{resource} in {function} ({file})"),
+        (0, None) => format!("{resource} in {file}"),
+        (line, _) => format!("{resource} at {file}:{line}"),
+    }
 }
 
 /// See [`Document::merge_into`](super::Document::merge_into).
@@ -86,11 +96,9 @@ pub(super) fn merge(
 
 /// A test case for the findings of one test, or at one place.
 fn case(name: String, all: &[&Found]) -> TestCase {
-    let new: Vec<&Found> = all
-        .iter()
-        .copied()
-        .filter(|found| found.baseline_state != BaselineState::Unchanged)
-        .collect();
+    let is_new = |found: &&Found| found.baseline_state != BaselineState::Unchanged;
+    let is_failing = |found: &&Found| is_new(found) && found.entry.severity == Severity::Error;
+    let new: Vec<&Found> = all.iter().copied().filter(is_failing).collect();
     let (mut status, told) = match new.is_empty() {
         true => (TestCaseStatus::skipped(), all),
         false => (TestCaseStatus::non_success(NonSuccessKind::Failure), &new[..]),
@@ -105,7 +113,11 @@ fn case(name: String, all: &[&Found]) -> TestCase {
     let mut codes: Vec<&str> = told.iter().map(|found| found.entry.code.as_str()).collect();
     codes.dedup();
     match new.is_empty() {
-        true => status.set_message(format!("known in the baseline: {headline}")),
+        true => {
+            let minor = told.iter().find(|found| is_new(found));
+            let why = minor.map_or("known in the baseline", |it| it.entry.severity.as_str());
+            status.set_message(format!("{why}: {headline}"))
+        }
         false => status.set_type(codes.join(",")).set_message(headline),
     };
     let texts: Vec<String> = told.iter().map(|found| of_one(found)).collect();

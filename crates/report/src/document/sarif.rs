@@ -107,7 +107,7 @@ fn result(found: &Found) -> Value {
         "ruleId": entry.code.as_str(),
         // The rules are in the order of the codes.
         "ruleIndex": entry.code as usize,
-        "level": "error",
+        "level": entry.severity.as_str(),
         "message": { "text": entry.body(".") },
         "locations": [location],
         "occurrenceCount": times,
@@ -116,6 +116,8 @@ fn result(found: &Found) -> Value {
     });
     if let Some(test) = &entry.test {
         result["properties"] = json!({ "suite": test.suite, "test": test.name });
+    } else if let Some(program) = &entry.program {
+        result["properties"] = json!({ "program": program });
     }
     match baseline_state {
         BaselineState::NoBaseline => {}

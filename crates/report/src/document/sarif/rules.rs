@@ -62,14 +62,18 @@ fn of_rule(rule: &Explanation) -> Value {
         .into_iter()
         .chain(numbers.iter().map(|number| format!("external/cwe/cwe-{number}")))
         .collect();
+    let (level, severity) = match rule.code {
+        Code::OpenAtExit => ("note", "recommendation"),
+        _ => ("error", "error"),
+    };
     let mut value = json!({
         "id": rule.code.as_str(),
         "name": rule.code.as_str(),
         "shortDescription": { "text": rule.summary },
         "fullDescription": { "text": rule.summary },
         "help": { "text": rule.help },
-        "defaultConfiguration": { "level": "error" },
-        "properties": { "tags": tags, "precision": "very-high", "problem.severity": "error" },
+        "defaultConfiguration": { "level": level },
+        "properties": { "tags": tags, "precision": "very-high", "problem.severity": severity },
     });
     value["help"]["markdown"] = format!("{}\n\n{}", rule.help, rule.text.trim_end()).into();
     if !relationships.is_empty() {
