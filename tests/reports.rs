@@ -517,3 +517,5 @@ fn parking_in_turn_is_one_step_of_each_kind_with_its_number() {
 
 #[path = "reports/documents.rs"]
 mod documents;
+#[path = "reports/runs.rs"]
+mod runs;

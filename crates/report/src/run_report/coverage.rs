@@ -17,6 +17,8 @@ pub struct Coverage {
     pub checks: u64,
     /// In how many of these comparisons they differed.
     pub mismatches: u64,
+    /// How often a finding was dropped because there were too many different ones.
+    pub dropped: u64,
     /// What was not followed, each kind once.
     pub gaps: Vec<CoverageGap>,
 }
@@ -27,8 +29,8 @@ pub struct Coverage {
 pub struct CoverageGap {
     /// What.
     pub kind: GapKind,
-    /// The first process in which it was found.
-    pub process: RunProcess,
+    /// The first process in which it was found, if known.
+    pub process: Option<RunProcess>,
     /// How often it was found.
     pub count: u64,
 }
@@ -66,7 +68,7 @@ impl GapKind {
             }
             GapKind::Calls32 => "32-bit system calls are not followed",
             GapKind::NestedTracer => {
-                "it tried to trace (as strace, gdb and sanitizers do), which fails under \
+                "a program tried to trace (as strace, gdb and sanitizers do), which fails under \
                  `echown run`"
             }
             GapKind::SeccompNotify => {
@@ -74,12 +76,10 @@ impl GapKind {
                  are not seen"
             }
             GapKind::Stacks => "stacks could not be read, so some places are incomplete",
-            GapKind::Missed => {
-                "some events were missed; descriptors of this process may be unknown"
-            }
+            GapKind::Missed => "some events were missed; some descriptors may be unknown",
             GapKind::Mismatch => {
-                "the open descriptors differed from /proc/PID/fd, which was used from there on; \
-                 findings about this process may be wrong or missing"
+                "open descriptors differed from those in /proc/PID/fd, which counted from there on; \
+                 findings about them may be wrong or missing"
             }
         }
     }
@@ -89,7 +89,8 @@ impl Coverage {
     /// Whether every call was followed. Missing stacks do not count: they hide no finding.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.mismatches == 0 && self.gaps.iter().all(|gap| gap.kind == GapKind::Stacks)
+        let is_whole = self.mismatches == 0 && self.dropped == 0;
+        is_whole && self.gaps.iter().all(|gap| gap.kind == GapKind::Stacks)
     }
 }
 
@@ -110,13 +111,22 @@ impl fmt::Display for Coverage {
             (0, _) => f.write_str(")")?,
             (1, 0) => write!(f, "; {checks} with /proc/PID/fd agrees)")?,
             (_, 0) => write!(f, "; {checks} with /proc/PID/fd agree)")?,
+            (_, 1) => write!(f, "; 1 of {checks} with /proc/PID/fd differs)")?,
             (_, wrong) => write!(f, "; {wrong} of {checks} with /proc/PID/fd differ)")?,
         }
         for gap in &self.gaps {
-            write!(f, "\n  {}: {}", gap.process, gap.kind.explanation())?;
-            if gap.count > 1 {
-                write!(f, " ({} times in all)", gap.count)?;
+            f.write_str("\n  ")?;
+            if let Some(process) = &gap.process {
+                write!(f, "{process}: ")?;
             }
+            f.write_str(gap.kind.explanation())?;
+            if gap.count > 1 {
+                write!(f, " ({} times)", gap.count)?;
+            }
+        }
+        if self.dropped > 0 {
+            let findings = Plural(self.dropped, "finding");
+            write!(f, "\n  {findings} dropped, because there were too many different ones")?;
         }
         Ok(())
     }

@@ -81,6 +81,11 @@ impl RunFinding {
         format!("{} {}", self.process, self.message)
     }
 
+    /// Whether each descriptor of it is counted once.
+    fn is_of_open(&self) -> bool {
+        matches!(self.code, Code::Leak | Code::OpenAtExit)
+    }
+
     /// Whether the history has steps that the places do not have.
     fn has_more_history(&self) -> bool {
         self.history.len() > self.places.len()
@@ -98,14 +103,22 @@ impl fmt::Display for RunFinding {
             let numbers: Vec<String> = others.iter().map(|it| it.number.to_string()).collect();
             write!(f, "\n  and fd {}", numbers.join(" "))?;
         }
+        let listed = self.descriptors.len() as u64;
+        if self.is_of_open() && listed > 0 && self.count > listed {
+            write!(f, "\n  and {} more", self.count - listed)?;
+        }
         for sentence in &self.story {
             write!(f, "\n  {sentence}")?;
         }
         let is_numbered = self.places.len() > 1;
         for (index, place) in self.places.iter().enumerate() {
-            match is_numbered {
-                true => write!(f, "\n    {}. {place}", index + 1)?,
-                false => write!(f, "\n    {place}")?,
+            f.write_str("\n    ")?;
+            if is_numbered {
+                write!(f, "{}. ", index + 1)?;
+            }
+            match place.frames.is_empty() {
+                true => write!(f, "{}, on thread {}", place.what, place.thread)?,
+                false => write!(f, "{place}")?,
             }
         }
         if self.has_more_history() {
@@ -113,31 +126,21 @@ impl fmt::Display for RunFinding {
             write!(f, "\n    history of fd {number} in this process:")?;
             self.history.iter().try_for_each(|step| write!(f, "\n      {step}"))?;
         }
-        if self.count > 1 || self.processes > 1 {
-            write!(f, "\n  {}", Times(self))?;
+        let is_repeated = self.count > 1 && !self.is_of_open();
+        match (is_repeated, self.processes) {
+            (false, ..=1) => {}
+            (true, ..=1) => {
+                write!(f, "\n  found {}; the first is shown", Plural(self.count, "time"))?;
+            }
+            (true, processes) => {
+                let times = Plural(self.count, "time");
+                write!(f, "\n  found {times} in {processes} processes; the first is shown")?;
+            }
+            (false, processes) => {
+                write!(f, "\n  found in {processes} processes; the first is shown")?;
+            }
         }
         write!(f, "\n  help: {}", self.help())
-    }
-}
-
-/// How often a finding was found.
-struct Times<'a>(&'a RunFinding);
-
-impl fmt::Display for Times<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RunFinding { count, processes, code, .. } = self.0;
-        let of_open = matches!(code, Code::Leak | Code::ExecLeak | Code::OpenAtExit);
-        match of_open {
-            true => write!(f, "{}", Plural(*count, "descriptor"))?,
-            false => write!(f, "found {}", Plural(*count, "time"))?,
-        }
-        if *processes > 1 {
-            write!(f, " in {processes} processes")?;
-        }
-        match of_open {
-            true => f.write_str(" from this place; the first is shown"),
-            false => f.write_str("; the first is shown"),
-        }
     }
 }
 

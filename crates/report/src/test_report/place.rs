@@ -116,6 +116,13 @@ impl Place {
         }
     }
 
+    /// What a reader sees of it, except for the thread. Equal for places that are
+    /// [shown alike](Place::is_shown_like).
+    #[must_use]
+    pub fn shown_text(&self) -> String {
+        self.lines().join("\n")
+    }
+
     /// What was done and where, in one line without the thread: `opened by socket at src/a.rs:3:4`.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -156,16 +163,19 @@ impl Place {
 impl StackFrame {
     /// The function, and where it is.
     pub(crate) fn in_full(&self) -> String {
-        let guessed = if self.is_guessed { "probably " } else { "" };
-        let function = format!("{guessed}{}", self.function);
-        match (&self.package, &self.file) {
-            (None, None) => function,
+        let function = &self.function;
+        let mut text = match (&self.package, &self.file) {
+            (None, None) => function.clone(),
             (Some(package), None) => format!("{function} ({package})"),
             (Some(package), Some(file)) if package != Self::STD => {
                 format!("{function} ({package} {file}:{})", self.line)
             }
             (_, Some(file)) => format!("{function} ({file}:{})", self.line),
+        };
+        if self.is_guessed {
+            text += ", a guess";
         }
+        text
     }
 }
 

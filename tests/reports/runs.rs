@@ -1,0 +1,155 @@
+//! The JSON of `echown run` and its schema.
+
+use std::fs;
+use std::path::Path;
+
+use echown::report::{
+    BaselineState, Code, Coverage, CoverageGap, Descriptor, Document, Entry, Format, GapKind,
+    HistoryStep, Omitted, Place, RunFinding, RunProcess, RunReport, RunStatus, SCHEMA_VERSION,
+    Severity, Sources, StackFrame, Suppression,
+};
+
+fn process() -> RunProcess {
+    RunProcess { pid: 9, program: "/usr/bin/server".into() }
+}
+
+fn finding(code: Code, severity: Severity) -> RunFinding {
+    let frame = |is_guessed| StackFrame {
+        function: "main".into(),
+        file: Some("src/main.c".into()),
+        line: 3,
+        is_own: true,
+        is_guessed,
+        ..StackFrame::default()
+    };
+    RunFinding {
+        code,
+        severity,
+        message: "closed fd 7 a second time".into(),
+        process: process(),
+        descriptors: vec![Descriptor { number: 7, kind: "pipe".into(), ..Descriptor::default() }],
+        places: vec![Place {
+            what: "closed".into(),
+            thread: "9 `server`".into(),
+            frames: vec![frame(false), frame(true)],
+        }],
+        main_place: 0,
+        story: vec!["It was closed twice.".into()],
+        history: vec![HistoryStep {
+            time_us: 12,
+            what: "closed".into(),
+            thread: "9 `server`".into(),
+            site: Some("src/main.c:3".into()),
+        }],
+        count: 1,
+        processes: 1,
+    }
+}
+
+fn report() -> RunReport {
+    let findings = RunFinding::CODES.iter().map(|code| finding(*code, Severity::Error)).collect();
+    let kinds = [
+        GapKind::IoUring,
+        GapKind::Calls32,
+        GapKind::NestedTracer,
+        GapKind::SeccompNotify,
+        GapKind::Stacks,
+        GapKind::Missed,
+        GapKind::Mismatch,
+    ];
+    let gap = |kind| CoverageGap { kind, process: Some(process()), count: 1 };
+    RunReport {
+        schema_version: SCHEMA_VERSION,
+        command: "./server".into(),
+        arguments: Some(vec!["--fast".into()]),
+        status: RunStatus::Signalled(15),
+        findings,
+        omitted: Omitted { notes: 1, suppressed: 2, known: 3 },
+        notes: vec!["a note".into()],
+        coverage: Coverage { gaps: kinds.map(gap).into(), ..Coverage::default() },
+    }
+}
+
+#[test]
+fn the_json_of_a_run_matches_its_schema_and_has_no_other_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/run.schema.json");
+    let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&super::closed(schema)).unwrap();
+    let mut without = report();
+    without.arguments = None;
+    without.status = RunStatus::Exited(0);
+    without.coverage.gaps[0].process = None;
+    for report in [report(), without, RunReport { schema_version: 1, ..RunReport::default() }] {
+        let json = serde_json::from_str(&report.to_json()).unwrap();
+        let faults: Vec<String> =
+            schema.iter_errors(&json).map(|fault| format!("{fault:?}")).collect();
+        assert!(faults.is_empty(), "{json:#}\n{faults:#?}");
+    }
+}
+
+#[test]
+fn a_summary_counts_by_severity_and_says_what_is_left_out() {
+    let mut report = report();
+    report.findings = vec![
+        finding(Code::OpenAtExit, Severity::Note),
+        finding(Code::DoubleClose, Severity::Error),
+        finding(Code::DoubleClose, Severity::Error),
+        finding(Code::Leak, Severity::Warning),
+    ];
+    let was_ended = "`./server` was ended by signal 15: ";
+    report.omitted = Omitted::default();
+    report.omit_notes();
+    let expected =
+        "2 errors (double-close), 1 warning (leak); 1 note is not shown, `--notes` shows it";
+    assert_eq!(report.summary(), format!("{was_ended}{expected}"));
+    report.set_failing(|code| code == Code::Leak);
+    assert!(report.has_errors());
+    assert_eq!(report.findings[0].code, Code::Leak);
+    report.omit_known(|index| index == 0);
+    assert!(!report.has_errors());
+    let expected = "2 warnings (double-close); 1 known in the baseline; 1 note is not shown, `--notes` shows it";
+    assert_eq!(report.summary(), format!("{was_ended}{expected}"));
+}
+
+#[test]
+fn a_suppression_without_a_code_matches_what_stays_open_at_any_of_its_frames() {
+    let here = Suppression::because("known").site("main (src/main.c");
+    let double = here.clone().code(Code::DoubleClose);
+    for (suppression, code, is_matched) in [
+        (&here, Code::Leak, true),
+        (&here, Code::ExecLeak, true),
+        (&here, Code::DoubleClose, false),
+        (&double, Code::DoubleClose, true),
+        (&double, Code::Leak, false),
+        (&Suppression::because("known").site("other.c"), Code::Leak, false),
+        (&Suppression::because("known").kind("file"), Code::Leak, false),
+        (&Suppression::because("known").kind("pipe"), Code::Leak, true),
+    ] {
+        let mut report = report();
+        report.findings = vec![finding(code, Severity::Error)];
+        report.suppress(std::slice::from_ref(suppression));
+        assert_eq!(report.findings.is_empty(), is_matched, "{suppression} {code}");
+        assert_eq!(report.omitted.suppressed, 2 + u64::from(is_matched));
+        assert_eq!(report.notes.len(), 1 + usize::from(is_matched), "{:?}", report.notes);
+    }
+}
+
+#[test]
+fn a_warning_of_a_run_is_a_skipped_case_in_the_suite_of_its_program() {
+    let mut report = report();
+    report.findings =
+        vec![finding(Code::Leak, Severity::Warning), finding(Code::DoubleClose, Severity::Error)];
+    let mut document = Document::new(Format::Junit);
+    for entry in Entry::of_run(&report, &Sources::none()) {
+        document.add(entry, BaselineState::NoBaseline);
+    }
+    let text = document.to_text();
+    for expected in [
+        "<testsuite name=\"server\" tests=\"2\" disabled=\"1\" errors=\"0\" failures=\"1\">",
+        "<skipped message=\"warning: `server` (pid 9) closed fd 7",
+        "<failure message=\"`server` (pid 9) closed fd 7 a second time\" type=\"double-close\">",
+        "<testcase name=\"pipe at src/main.c:3\" classname=\"leak\"",
+    ] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+}
