@@ -13,6 +13,8 @@
 //! | [`python`] | the Python frames of a task |
 //! | [`stack`] | stacks as plain data, each stored once |
 //! | [`unwind`] | stacks of stopped tasks |
+//! | [`symbolize`] | functions, files and lines of stacks, after the trace |
+//! | `perf_map` | names of code from just-in-time compilers |
 //! | `modules` | the files with their code, within limits |
 //!
 //! On Linux and x86-64. Elsewhere the crate is empty.
@@ -21,6 +23,11 @@
 
 pub mod event;
 mod modules;
+mod perf_map;
 pub mod python;
 pub mod stack;
+pub mod symbolize;
 pub mod unwind;
+#[path = "sys/worker.rs"]
+#[allow(unsafe_code)]
+mod worker_process;

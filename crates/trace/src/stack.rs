@@ -76,6 +76,7 @@ pub struct Stacks {
     by_hash: FxHashMap<u64, Vec<StackId>>,
     modules: Vec<Module>,
     module_ids: FxHashMap<((u64, u64), i64), ModuleId>,
+    generated: FxHashMap<(i32, u64), ScriptFrame>,
     scripts: Vec<ScriptFrame>,
     script_ids: FxHashMap<ScriptFrame, u32>,
 }
@@ -88,6 +89,7 @@ impl Default for Stacks {
             by_hash: FxHashMap::default(),
             modules: Vec::new(),
             module_ids: FxHashMap::default(),
+            generated: FxHashMap::default(),
             scripts: Vec::new(),
             script_ids: FxHashMap::default(),
         }
@@ -150,6 +152,17 @@ impl Stacks {
     #[must_use]
     pub fn module_of(&self, id: ModuleId) -> Option<&Module> {
         self.modules.get(id.0 as usize)
+    }
+
+    /// Names the code that a process made at an address: see [`Frame::Generated`].
+    pub fn name_generated(&mut self, process: i32, address: u64, name: ScriptFrame) {
+        self.generated.insert((process, address), name);
+    }
+
+    /// The name of code that a process made.
+    #[must_use]
+    pub fn generated(&self, process: i32, address: u64) -> Option<&ScriptFrame> {
+        self.generated.get(&(process, address))
     }
 
     /// A frame of an interpreted program.

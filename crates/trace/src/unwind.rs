@@ -16,13 +16,14 @@
 use std::rc::Rc;
 
 use framehop::x86_64::UnwindRegsX86_64;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::known::{KnownStacks, Trail};
 use self::memory::{Memory, Read};
 use crate::modules::Files;
 use crate::modules::space::{Mapping, Space};
 use crate::modules::tables::{Entry, Step};
+use crate::perf_map;
 use crate::stack::{Frame, StackId, Stacks};
 
 mod guess;
@@ -35,6 +36,9 @@ pub const FRAMES_MAX: usize = 64;
 /// The maximum number of addresses outside all mappings that are looked up without reading the
 /// mappings again.
 const SKIPPED_MAX: u32 = 1024;
+
+/// The maximum number of addresses of generated code that are named for one process.
+const GENERATED_MAX: usize = 1 << 16;
 
 /// The registers of a stopped task that its stack depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ struct Process {
     /// after the last one: damaged stacks have many.
     skips: u32,
     skipped: u32,
+    /// Addresses of generated code on its stacks.
+    generated: FxHashSet<u64>,
 }
 
 /// Unwinds stacks. One for each trace.
@@ -136,14 +142,25 @@ impl Unwinder {
 
     /// A process was forked, or shares the memory of its parent: its code is the parent's.
     pub fn forked(&mut self, parent: i32, child: i32) {
-        if let Some(process) = self.processes.get(&parent).cloned() {
-            self.processes.insert(child, process);
+        if let Some(process) = self.processes.get(&parent) {
+            let child_process = Process { generated: FxHashSet::default(), ..process.clone() };
+            self.processes.insert(child, child_process);
         }
     }
 
     /// A process runs another program.
     pub fn executed(&mut self, process: i32) {
         self.processes.remove(&process);
+    }
+
+    /// A process is about to end: names the generated code on its stacks, from its perf map, which may
+    /// vanish with it.
+    pub fn ending(&mut self, process: i32, stacks: &mut Stacks) {
+        let Some(known) = self.processes.get_mut(&process) else { return };
+        let addresses: Vec<_> = known.generated.drain().collect();
+        for (address, name) in perf_map::names(process, &addresses) {
+            stacks.name_generated(process, address, name);
+        }
     }
 
     /// A process ended.
@@ -169,7 +186,12 @@ impl Unwinder {
         }
         self.spaces += 1;
         let space = Rc::new(Space::read(process, self.spaces, &mut self.files, None)?);
-        let entry = Process { space: Rc::clone(&space), skips: 0, skipped: 0 };
+        let entry = Process {
+            space: Rc::clone(&space),
+            skips: 0,
+            skipped: 0,
+            generated: FxHashSet::default(),
+        };
         self.processes.insert(process, entry);
         Some(space)
     }
@@ -286,7 +308,14 @@ impl Unwinder {
                 offset: address.wrapping_add(mapping.shift),
                 is_guessed: found == Found::Guess,
             },
-            None => Frame::Generated { process, address },
+            None => {
+                if let Some(known) = self.processes.get_mut(&process)
+                    && known.generated.len() < GENERATED_MAX
+                {
+                    known.generated.insert(address);
+                }
+                Frame::Generated { process, address }
+            }
         };
         self.frames.push(frame);
     }

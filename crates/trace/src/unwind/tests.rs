@@ -72,9 +72,18 @@ fn in_read(process: u32) -> Option<Registers> {
     Some(Registers { ip: number(fields[8])?, sp: number(fields[7])?, bp: 0 })
 }
 
+/// Removes the program when the test ends.
+struct Program(PathBuf);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().expect("a folder of its own"));
+    }
+}
+
 /// Compiles a C program; nothing if there is no such compiler.
-fn compiled(compiler: &str, name: &str, flags: &[&str]) -> Option<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("echown-unwind-{}", std::process::id()));
+fn compiled(compiler: &str, name: &str, flags: &[&str]) -> Option<Program> {
+    let folder = std::env::temp_dir().join(format!("echown-unwind-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for programs");
     let (source, program) = (folder.join(format!("{name}.c")), folder.join(name));
     std::fs::write(&source, NESTED).expect("a source");
@@ -88,7 +97,7 @@ fn compiled(compiler: &str, name: &str, flags: &[&str]) -> Option<PathBuf> {
             return None;
         }
     }
-    Some(program)
+    Some(Program(program))
 }
 
 fn module_names(stacks: &Stacks, id: StackId) -> Vec<String> {
@@ -106,7 +115,7 @@ fn module_names(stacks: &Stacks, id: StackId) -> Vec<String> {
 #[test]
 fn a_program_is_unwound_through_libc_to_its_start() {
     let Some(program) = compiled("gcc", "nested", &[]) else { return };
-    let blocked = Blocked::start(&program);
+    let blocked = Blocked::start(&program.0);
     let (mut unwinder, mut stacks, mut reads) = (Unwinder::new(), Stacks::new(), 0);
     let id = blocked.unwind(&mut unwinder, &mut stacks, &mut reads);
     let names = module_names(&stacks, id);
@@ -121,7 +130,7 @@ fn a_program_is_unwound_through_libc_to_its_start() {
 #[test]
 fn code_without_tables_is_guessed_and_marked() {
     let Some(program) = compiled("musl-gcc", "static", &["-static"]) else { return };
-    let blocked = Blocked::start(&program);
+    let blocked = Blocked::start(&program.0);
     let (mut unwinder, mut stacks, mut reads) = (Unwinder::new(), Stacks::new(), 0);
     let id = blocked.unwind(&mut unwinder, &mut stacks, &mut reads);
     let names = module_names(&stacks, id);
@@ -132,7 +141,7 @@ fn code_without_tables_is_guessed_and_marked() {
 #[test]
 fn a_child_shares_what_is_known_and_an_exec_forgets_it() {
     let Some(program) = compiled("gcc", "shared", &[]) else { return };
-    let blocked = Blocked::start(&program);
+    let blocked = Blocked::start(&program.0);
     let (mut unwinder, mut stacks, mut reads) = (Unwinder::new(), Stacks::new(), 0);
     let process = blocked.child.id() as i32;
     let id = blocked.unwind(&mut unwinder, &mut stacks, &mut reads);
