@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
@@ -30,6 +31,15 @@ const TABLES_MAX: usize = 1 << 30;
 /// The maximum number of addresses of a file about which facts are kept.
 const FACTS_MAX: usize = 1 << 16;
 
+/// Folders whose files are replaced rarely, so that they are not looked up for each process.
+const SYSTEM_FOLDERS: [&[u8]; 3] = [b"/usr/", b"/lib", b"/opt/"];
+
+/// How long a file of the system is taken for the same without a look at it.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// The size of the function at a program's entry, in which it calls the first function that returns.
+const START_SIZE: u64 = 64;
+
 /// The maximum number of notes.
 const NOTES_MAX: usize = 32;
 
@@ -42,6 +52,8 @@ pub(crate) struct FileNumber(u32);
 pub(crate) struct Files {
     files: Vec<CodeFile>,
     numbers: FxHashMap<((u64, u64), i64), FileNumber>,
+    /// When the files of the system were looked up last.
+    recent: FxHashMap<(u64, u64), (Instant, FileNumber)>,
     size: usize,
     notes: Vec<String>,
 }
@@ -78,6 +90,8 @@ pub(crate) struct Facts {
     pub(crate) address: u64,
     /// The table that describes it, and how.
     pub(crate) entry: Option<(u8, Entry)>,
+    /// Whether it is in the first function of the program or the dynamic linker, which has no caller.
+    pub(crate) is_start: bool,
     /// Whether its code keeps frame pointers, as far as its compiler is known.
     pub(crate) has_pointers: bool,
 }
@@ -88,6 +102,21 @@ impl Files {
         if line.identity == (0, 0) {
             return None;
         }
+        let is_system = SYSTEM_FOLDERS.iter().any(|folder| line.path.starts_with(folder));
+        if is_system && let Some((checked, number)) = self.recent.get(&line.identity) {
+            let is_same = self.get(*number).module.path.as_bytes() == line.path;
+            if is_same && checked.elapsed() < RECENT {
+                return Some(*number);
+            }
+        }
+        let number = self.number_by_stat(process, line)?;
+        if is_system {
+            self.recent.insert(line.identity, (Instant::now(), number));
+        }
+        Some(number)
+    }
+
+    fn number_by_stat(&mut self, process: i32, line: &MapsLine<'_>) -> Option<FileNumber> {
         let candidates = paths(process, line);
         let stat = candidates.iter().find_map(|path| {
             let stat = rustix::fs::stat(path).ok()?;
@@ -145,7 +174,13 @@ impl Files {
         let address = code.elf.address(offset)?;
         let mut tables = (0u8..).zip(&mut code.tables);
         let entry = tables.find_map(|(table, it)| Some((table, it.entry(address)?)));
-        let facts = Facts { address, entry, has_pointers: code.elf.is_go };
+        let from_start = address.checked_sub(code.elf.entry);
+        let facts = Facts {
+            address,
+            entry,
+            is_start: entry.is_none() && from_start.is_some_and(|it| it < START_SIZE),
+            has_pointers: code.elf.is_go,
+        };
         if file.facts.len() >= FACTS_MAX {
             file.facts.clear();
         }
@@ -245,3 +280,6 @@ fn is_file(stat: &Stat, identity: (u64, u64)) -> bool {
 fn modified_ns(stat: &Stat) -> i64 {
     stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
 }
+
+#[cfg(test)]
+mod tests;

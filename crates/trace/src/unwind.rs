@@ -37,6 +37,9 @@ pub const FRAMES_MAX: usize = 64;
 /// mappings again.
 const SKIPPED_MAX: u32 = 1024;
 
+/// No code is below it, because the kernel maps nothing there.
+const LOWEST_ADDRESS: u64 = 1 << 16;
+
 /// The maximum number of addresses of generated code that are named for one process.
 const GENERATED_MAX: usize = 1 << 16;
 
@@ -246,6 +249,8 @@ impl Unwinder {
             let start = self.trail.len();
             found = match self.step(process, &mapping, found, &mut now, read) {
                 Step::End => return true,
+                // What is on the stack of a new program instead: the number of its arguments.
+                Step::Caller if now.ip() < LOWEST_ADDRESS => return true,
                 Step::Caller if self.is_code(process, &mut space, now.ip()) => Found::Caller,
                 // Its table is wrong, or its stack is damaged.
                 Step::Caller | Step::Failed => {
@@ -278,6 +283,9 @@ impl Unwinder {
         let address = now.ip().wrapping_sub(u64::from(!is_innermost));
         let offset = address.wrapping_add(mapping.shift);
         let facts = self.files.facts(number, offset, process, &mapping.range);
+        if facts.is_some_and(|facts| facts.is_start) {
+            return Step::End;
+        }
         let Some((facts, (table, entry))) = facts.and_then(|it| Some((it, it.entry?))) else {
             return Step::Failed;
         };

@@ -113,6 +113,8 @@ pub(crate) struct Elf {
     pub(crate) text: u64,
     /// See `text`.
     pub(crate) got: u64,
+    /// The address at which it starts.
+    pub(crate) entry: u64,
     /// Whether Go's compiler made it, whose code keeps frame pointers.
     pub(crate) is_go: bool,
 }
@@ -130,7 +132,8 @@ impl Elf {
         if !is_x86_64 {
             return Err(ElfError::NotElf);
         }
-        let mut elf = Elf { segments: segments(source, header)?, ..Elf::default() };
+        let entry = header.e_entry.get(LittleEndian);
+        let mut elf = Elf { segments: segments(source, header)?, entry, ..Elf::default() };
         elf.add_sections(source, header)?;
         Ok(elf)
     }

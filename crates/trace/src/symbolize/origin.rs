@@ -29,6 +29,10 @@ const STANDARD: [&str; 4] = ["libgcc_s.", "libgo.", "libstdc++.", "libc++"];
 /// Interpreters: their own functions stand between the author's code and the system.
 const INTERPRETERS: [&str; 6] = ["libnode.", "libpython", "node", "nodejs", "pypy", "python"];
 
+/// Functions between the kernel and `main`, in a static program.
+const START: [&str; 5] =
+    ["_start", "_start_c", "libc_start_main_stage2", "__libc_start_main", "__libc_start_call_main"];
+
 /// Whose code a function is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
@@ -58,6 +62,9 @@ pub(super) fn of_code(module: &str, function: &str, source: Option<&str>, folder
     let starts = |names: &[&str]| names.iter().any(|start| name.starts_with(start));
     let is_library = name.contains(".so");
     let is_system = SYSTEM_FOLDERS.iter().any(|folder| module.starts_with(folder));
+    if START.contains(&function) {
+        return Origin::of(StackFrame::SYSTEM, source);
+    }
     if is_library && starts(&C_LIBRARY) || module == "[vdso]" {
         return Origin::of(StackFrame::SYSTEM, source);
     }
@@ -140,14 +147,14 @@ fn of_go(source: &str, function: &str) -> Option<Origin> {
     let dot = function[folders..].find('.')?;
     let package = &function[..folders + dot];
     let first = package.split('/').next()?;
-    let marker = format!("{package}/");
-    let is_std = package != "main"
-        && !first.contains('.')
-        && (source.starts_with(&marker)
-            || source.find(&format!("/src/{marker}")).is_some_and(|at| {
-                source[..at].rsplit('/').next().is_some_and(|name| name.starts_with("go"))
-            }));
-    let file = source.rsplit_once("/src/").map_or(source, |(_, file)| file);
+    // An inlined function's source may be of another package of the library.
+    let root = source.split_once("/src/");
+    let is_in_root = root.is_some_and(|(root, _)| {
+        root.rsplit('/').next().is_some_and(|name| name.starts_with("go"))
+    });
+    let is_trimmed = source.starts_with(&format!("{package}/"));
+    let is_std = package != "main" && !first.contains('.') && (is_in_root || is_trimmed);
+    let file = root.map_or(source, |(_, file)| file);
     is_std.then(|| Origin::of(StackFrame::STD, Some(file)))
 }
 
@@ -211,6 +218,9 @@ mod tests {
         let serve = "net/http.(*Server).Serve";
         assert_eq!(code("/a", serve, Some(go)), other("std", "net/http/server.go"));
         assert_eq!(code("/a", "os.Open", Some("os/file.go")), other("std", "os/file.go"));
+        let inlined = "/usr/lib/go-1.19/src/runtime/internal/syscall/syscall_linux.go";
+        let expected = other("std", "runtime/internal/syscall/syscall_linux.go");
+        assert_eq!(code("/a", "syscall.RawSyscall6", Some(inlined)), expected);
         assert_eq!(code("/a", "main.main", Some("/work/app/main.go")), own("main.go"));
         let module = "/root/go/pkg/mod/github.com/a/b@v1.2.0/c.go";
         let expected = other("github.com/a/b v1.2.0", "c.go");

@@ -33,10 +33,15 @@ impl Unwinder {
         let keeps_pointers = self.keeps_pointers(process, space, found, now.ip());
         // A function that makes a system call and has no frame: the return address is on top.
         let is_innermost = found == Found::Innermost;
+        let on_top = self.memory.word(now.sp(), read).filter(|_| is_innermost);
+        if let Some(word) = on_top {
+            // It is likely a return address, perhaps to code that was mapped since.
+            self.mapping(process, space, word.wrapping_sub(1));
+        }
         if is_innermost && self.try_return(space, now.sp(), now.bp(), now, read) {
             return Some(if keeps_pointers { Found::Caller } else { Found::Guess });
         }
-        if self.try_pointer(space, now, read) {
+        if self.try_pointer(process, space, now, read) {
             return Some(if keeps_pointers { Found::Caller } else { Found::Guess });
         }
         if keeps_pointers {
@@ -73,7 +78,8 @@ impl Unwinder {
     /// Takes the caller's frame from where the frame pointer points to, if that is a frame.
     fn try_pointer(
         &mut self,
-        space: &Space,
+        process: i32,
+        space: &mut Rc<Space>,
         now: &mut UnwindRegsX86_64,
         read: &mut Read<'_>,
     ) -> bool {
@@ -83,6 +89,10 @@ impl Unwinder {
             return false;
         }
         let Some(caller) = self.memory.word(bp, read) else { return false };
+        if let Some(word) = self.memory.word(bp + 8, read) {
+            // The same: just-in-time compilers map code all the time.
+            self.mapping(process, space, word.wrapping_sub(1));
+        }
         let start = self.trail.len();
         self.trail.uses_pointer();
         self.trail.push(bp, Some(caller));
