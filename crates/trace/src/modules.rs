@@ -5,7 +5,8 @@
 //! frame in it. All processes share what is known about a file, wherever it is mapped.
 //!
 //! Limits: a file's tables have at most 64 MiB each, those of all files 1 GiB. A file that cannot be read
-//! or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`] names it.
+//! or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`] names it. At
+//! most 128 files stay open.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -40,6 +41,9 @@ const RECENT: Duration = Duration::from_secs(5);
 /// The size of the function at a program's entry, in which it calls the first function that returns.
 const START_SIZE: u64 = 64;
 
+/// The maximum number of files that are kept open.
+const KEPT_MAX: usize = 128;
+
 /// The maximum number of notes.
 const NOTES_MAX: usize = 32;
 
@@ -54,6 +58,10 @@ pub(crate) struct Files {
     numbers: FxHashMap<((u64, u64), i64), FileNumber>,
     /// When the files of the system were looked up last.
     recent: FxHashMap<(u64, u64), (Instant, FileNumber)>,
+    /// Files outside of the system's folders, which may be deleted before the report: `go run` deletes
+    /// its program. See [`Files::take_kept`].
+    kept: Vec<(FileNumber, File)>,
+    kept_count: usize,
     size: usize,
     notes: Vec<String>,
 }
@@ -102,7 +110,7 @@ impl Files {
         if line.identity == (0, 0) {
             return None;
         }
-        let is_system = SYSTEM_FOLDERS.iter().any(|folder| line.path.starts_with(folder));
+        let is_system = is_of_system(line.path);
         if is_system && let Some((checked, number)) = self.recent.get(&line.identity) {
             let is_same = self.get(*number).module.path.as_bytes() == line.path;
             if is_same && checked.elapsed() < RECENT {
@@ -196,6 +204,11 @@ impl Files {
         }
     }
 
+    /// The files that were read since the last call and are to be kept open for their names.
+    pub(crate) fn take_kept(&mut self) -> Vec<(FileNumber, File)> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// Which files could not be read, and why. Escaped.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
@@ -203,8 +216,16 @@ impl Files {
 
     fn load(&mut self, number: FileNumber, process: i32, range: &std::ops::Range<u64>) {
         let module = &self.get(number).module;
+        let is_system = is_of_system(module.path.as_bytes());
         let result = match open(process, module, range) {
-            Some(file) => Elf::read(&file).map_err(|error| error.to_string()),
+            Some(file) => {
+                let elf = Elf::read(&file).map_err(|error| error.to_string());
+                if !is_system && elf.is_ok() && self.kept_count < KEPT_MAX {
+                    self.kept_count += 1;
+                    self.kept.push((number, file));
+                }
+                elf
+            }
             None => Err(String::from("it could not be opened, or another file is there now")),
         };
         let result = result.and_then(|elf| {
@@ -232,6 +253,10 @@ impl Files {
         };
         self.get_mut(number).state = state;
     }
+}
+
+fn is_of_system(path: &[u8]) -> bool {
+    SYSTEM_FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Where a mapped file may be found: by the mapping itself, which needs a privilege, and by its path as

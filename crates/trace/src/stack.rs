@@ -1,5 +1,6 @@
 //! Stacks as plain data: a frame is a place in a file, and each stack is stored once.
 
+use std::fs::File;
 use std::hash::{Hash, Hasher};
 
 use rustc_hash::{FxHashMap, FxHasher};
@@ -76,6 +77,7 @@ pub struct Stacks {
     by_hash: FxHashMap<u64, Vec<StackId>>,
     modules: Vec<Module>,
     module_ids: FxHashMap<((u64, u64), i64), ModuleId>,
+    files: FxHashMap<ModuleId, File>,
     generated: FxHashMap<(i32, u64), ScriptFrame>,
     scripts: Vec<ScriptFrame>,
     script_ids: FxHashMap<ScriptFrame, u32>,
@@ -89,6 +91,7 @@ impl Default for Stacks {
             by_hash: FxHashMap::default(),
             modules: Vec::new(),
             module_ids: FxHashMap::default(),
+            files: FxHashMap::default(),
             generated: FxHashMap::default(),
             scripts: Vec::new(),
             script_ids: FxHashMap::default(),
@@ -152,6 +155,17 @@ impl Stacks {
     #[must_use]
     pub fn module_of(&self, id: ModuleId) -> Option<&Module> {
         self.modules.get(id.0 as usize)
+    }
+
+    /// Keeps a file open until its functions are named: it may be deleted by then.
+    pub fn keep_file(&mut self, id: ModuleId, file: File) {
+        self.files.insert(id, file);
+    }
+
+    /// A file that was kept open.
+    #[must_use]
+    pub fn kept_file(&self, id: ModuleId) -> Option<&File> {
+        self.files.get(&id)
     }
 
     /// Names the code that a process made at an address: see [`Frame::Generated`].

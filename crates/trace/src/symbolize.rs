@@ -2,11 +2,13 @@
 //!
 //! blazesym reads debug information in a worker process, since it belongs to programs that are not
 //! trusted: what a damaged file does there costs its names and not the report. A file is read only if
-//! it is the one that was mapped.
+//! it is the one that was mapped, which may be deleted since.
 //!
 //! Limits: 30 s for one file, 120 s for all; 2 GiB of memory; 64 inlined functions at one place; after
 //! eight failures nothing more is read. [`Symbolizer::notes`] names what failed.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -152,7 +154,7 @@ impl Symbolizer {
         }
         for (id, offsets) in wanted {
             let Some(module) = stacks.module_of(id) else { continue };
-            match self.ask(module, &offsets) {
+            match self.ask(module, stacks.kept_file(id), &offsets) {
                 Ok(places) if places.len() == offsets.len() => {
                     let keys = offsets.into_iter().map(|offset| (id, offset));
                     self.places.extend(keys.zip(places));
@@ -169,18 +171,27 @@ impl Symbolizer {
         self.notes.push(format!("failed to read the names of functions of {path}: {reason}"));
     }
 
-    fn ask(&mut self, module: &Module, offsets: &[u64]) -> Result<Vec<Vec<Function>>, String> {
+    fn ask(
+        &mut self,
+        module: &Module,
+        kept: Option<&File>,
+        offsets: &[u64],
+    ) -> Result<Vec<Vec<Function>>, String> {
         if module.path == "[vdso]" || !module.path.starts_with('/') {
             return Ok(vec![Vec::new(); offsets.len()]);
         }
-        if open_if(Path::new(&module.path), module).is_none() {
-            return Err(String::from("the file is gone or was replaced"));
-        }
+        // By its path if possible: files with its debug information may be next to it. The worker has
+        // inherited the files that are open.
+        let path = match (open_if(Path::new(&module.path), module), kept) {
+            (Some(_), _) => module.path.clone(),
+            (None, Some(kept)) => format!("/proc/self/fd/{}", kept.as_raw_fd()),
+            (None, None) => return Err(String::from("the file is gone or was replaced")),
+        };
         if self.failures >= FAILURES_MAX || self.spent >= TOTAL_TIMEOUT {
             return Err(String::from("too many other files failed or took too long"));
         }
         let start = Instant::now();
-        let answer = self.ask_worker(module, offsets);
+        let answer = self.ask_worker(Request { path, offsets: offsets.to_vec() });
         self.spent += start.elapsed();
         answer.unwrap_or_else(|error| {
             self.failures += 1;
@@ -194,16 +205,11 @@ impl Symbolizer {
         })
     }
 
-    fn ask_worker(
-        &mut self,
-        module: &Module,
-        offsets: &[u64],
-    ) -> std::io::Result<protocol::Answer> {
+    fn ask_worker(&mut self, request: Request) -> std::io::Result<protocol::Answer> {
         let worker = match &mut self.worker {
             Some(worker) => worker,
             none => none.insert(Worker::start(lookup::responder())?),
         };
-        let request = Request { path: module.path.clone(), offsets: offsets.to_vec() };
         let answer = worker.ask(&request.encode(), FILE_TIMEOUT)?;
         protocol::decode(&answer).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
     }

@@ -136,6 +136,10 @@ impl Unwinder {
         if !is_complete {
             self.failures += 1;
         }
+        for (number, file) in self.files.take_kept() {
+            let id = self.files.id(number, stacks);
+            stacks.keep_file(id, file);
+        }
         let id = stacks.intern(&self.frames);
         if let (true, Some(process)) = (is_complete, self.processes.get(&process)) {
             self.known.keep(process.space.id, &registers, &self.trail, id);

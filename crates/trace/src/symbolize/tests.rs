@@ -91,6 +91,20 @@ fn inlined_functions_have_their_own_lines() {
 }
 
 #[test]
+fn a_deleted_file_that_was_kept_open_has_names() {
+    let folder = Folder::new("deleted");
+    let Some(program) = folder.compiled(&[]) else { return };
+    let offset = call_in(&program, "opener", "open");
+    let (mut stacks, id) = stack_of(&program, offset);
+    let Frame::File { module, .. } = stacks.frames(id)[0] else { unreachable!() };
+    stacks.keep_file(module, File::open(&program).unwrap());
+    std::fs::remove_file(&program).unwrap();
+    let mut symbolizer = Symbolizer::new();
+    let frames = symbolizer.resolve(&stacks, id);
+    assert_eq!(frames.last().unwrap().function, "opener", "{:?}", symbolizer.notes());
+}
+
+#[test]
 fn a_replaced_file_costs_its_names_and_is_noted() {
     let folder = Folder::new("replaced");
     let path = folder.0.join("prog\x1bram");

@@ -128,6 +128,25 @@ fn a_program_is_unwound_through_libc_to_its_start() {
 }
 
 #[test]
+fn a_new_stack_in_known_code_needs_few_reads() {
+    let Some(program) = compiled("gcc", "few", &[]) else { return };
+    let blocked = Blocked::start(&program.0);
+    let (mut unwinder, mut stacks, mut reads) = (Unwinder::new(), Stacks::new(), 0);
+    let id = blocked.unwind(&mut unwinder, &mut stacks, &mut reads);
+    reads = 0;
+    // The same stack, as if it were 64 bytes lower.
+    let mut read = |address: u64, bytes: &mut [u8]| {
+        reads += 1;
+        blocked.memory.read_at(bytes, address + 64).unwrap_or(0)
+    };
+    let registers = Registers { sp: blocked.registers.sp - 64, ..blocked.registers };
+    let process = blocked.child.id() as i32;
+    assert_eq!(unwinder.unwind(process, registers, &mut read, &mut stacks), id);
+    // It has an array of 5,000 bytes.
+    assert!(reads <= 2, "{reads}");
+}
+
+#[test]
 fn code_without_tables_is_guessed_and_marked() {
     let Some(program) = compiled("musl-gcc", "static", &["-static"]) else { return };
     let blocked = Blocked::start(&program.0);
