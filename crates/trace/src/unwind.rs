@@ -37,6 +37,11 @@ pub const FRAMES_MAX: usize = 64;
 /// mappings again.
 const SKIPPED_MAX: u32 = 1024;
 
+/// Where the registers are in `struct ucontext`.
+const CONTEXT_BP: u64 = 120;
+const CONTEXT_SP: u64 = 160;
+const CONTEXT_IP: u64 = 168;
+
 /// No code is below it, because the kernel maps nothing there.
 const LOWEST_ADDRESS: u64 = 1 << 16;
 
@@ -87,7 +92,7 @@ impl Default for Unwinder {
 /// How the current frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// It is the innermost one.
+    /// It is the innermost one, or it was interrupted by a signal.
     Innermost,
     /// As the caller, by a table or a kept frame pointer.
     Caller,
@@ -152,6 +157,9 @@ impl Unwinder {
         if let Some(process) = self.processes.get(&parent) {
             let child_process = Process { generated: FxHashSet::default(), ..process.clone() };
             self.processes.insert(child, child_process);
+        } else {
+            // An earlier process may have had its number.
+            self.processes.remove(&child);
         }
     }
 
@@ -256,6 +264,8 @@ impl Unwinder {
                 // What is on the stack of a new program instead: the number of its arguments.
                 Step::Caller if now.ip() < LOWEST_ADDRESS => return true,
                 Step::Caller if self.is_code(process, &mut space, now.ip()) => Found::Caller,
+                // Its address is that of the next instruction, as the innermost one's is.
+                Step::Interrupted => Found::Innermost,
                 // Its table is wrong, or its stack is damaged.
                 Step::Caller | Step::Failed => {
                     now = before;
@@ -267,7 +277,8 @@ impl Unwinder {
                 }
             };
             self.trail.end_step(start);
-            if now.sp() <= before.sp() {
+            // A signal handler may have another stack.
+            if now.sp() <= before.sp() && found != Found::Innermost {
                 return false;
             }
         }
@@ -293,8 +304,13 @@ impl Unwinder {
         let Some((facts, (table, entry))) = facts.and_then(|it| Some((it, it.entry?))) else {
             return Step::Failed;
         };
-        if entry == Entry::ByPointer {
-            self.trail.uses_pointer();
+        match entry {
+            Entry::ByStack => {}
+            Entry::ByPointer => self.trail.uses_pointer(),
+            Entry::Signal => return self.interrupted(now, read),
+            Entry::Realigned { offset } => {
+                return self.realigned(offset, now, read).unwrap_or(Step::Failed);
+            }
         }
         let Some(table) = self.files.table(number, table) else { return Step::Failed };
         let (memory, trail) = (&mut self.memory, &mut self.trail);
@@ -304,6 +320,53 @@ impl Unwinder {
             trail.push(address, word);
             word
         })
+    }
+
+    /// Goes from the return of a signal handler to the function that was interrupted: the kernel has
+    /// put its registers on the stack, as `struct ucontext` has them.
+    fn interrupted(&mut self, now: &mut UnwindRegsX86_64, read: &mut Read<'_>) -> Step {
+        let context = now.sp();
+        let mut word = |offset| {
+            let address = context.checked_add(offset)?;
+            let word = self.memory.word(address, read);
+            self.trail.push(address, word);
+            if offset == CONTEXT_SP {
+                self.trail.last_decides();
+            }
+            word
+        };
+        let (Some(sp), Some(bp), Some(ip)) = (word(CONTEXT_SP), word(CONTEXT_BP), word(CONTEXT_IP))
+        else {
+            return Step::Failed;
+        };
+        now.set_sp(sp);
+        now.set_bp(bp);
+        now.set_ip(ip);
+        Step::Interrupted
+    }
+
+    /// Goes to the caller of a function that has aligned its stack, which framehop cannot, because it
+    /// reads no memory for the address of a frame.
+    fn realigned(
+        &mut self,
+        offset: i64,
+        now: &mut UnwindRegsX86_64,
+        read: &mut Read<'_>,
+    ) -> Option<Step> {
+        self.trail.uses_pointer();
+        let mut word = |address| {
+            let word = self.memory.word(address, read);
+            self.trail.push(address, word);
+            self.trail.last_decides();
+            word
+        };
+        let caller = word(now.bp().checked_add_signed(offset)?)?;
+        let pointer = word(now.bp())?;
+        let ip = word(caller.checked_sub(8)?)?;
+        now.set_sp(caller);
+        now.set_bp(pointer);
+        now.set_ip(ip);
+        Some(Step::Caller)
     }
 
     fn push(

@@ -60,6 +60,14 @@ pub(crate) enum Entry {
     ByStack,
     /// The caller's frame is found with the frame pointer.
     ByPointer,
+    /// The function has aligned its stack: where the caller's frame is stands at this distance from the
+    /// frame pointer, and the caller's frame pointer where it points to.
+    Realigned {
+        /// The distance in bytes.
+        offset: i64,
+    },
+    /// A signal handler returns here: the interrupted function's registers are on the stack.
+    Signal,
 }
 
 /// The result of a step.
@@ -67,6 +75,8 @@ pub(crate) enum Entry {
 pub(crate) enum Step {
     /// The registers are those of the caller.
     Caller,
+    /// The registers are those of a function that a signal interrupted.
+    Interrupted,
     /// There is no caller: the thread began here.
     End,
     /// Something could not be read.
@@ -152,15 +162,24 @@ impl Table {
         if !fde.contains(address) || !is_bounded(section, &fde, &self.bases) {
             return None;
         }
+        if fde.cie().is_signal_trampoline() {
+            return Some(Entry::Signal);
+        }
         let row = fde.unwind_info_for_address(section, &self.bases, &mut self.context, address);
         let row = row.ok()?;
-        let by_stack = matches!(row.cfa(), CfaRule::RegisterAndOffset { register, .. }
-            if *register == X86_64::RSP);
         let is_at_cfa = match row.register(X86_64::RA) {
             None | Some(RegisterRule::Undefined | RegisterRule::Offset(_)) => true,
             Some(_) => false,
         };
-        Some(if by_stack && is_at_cfa { Entry::ByStack } else { Entry::ByPointer })
+        match row.cfa() {
+            CfaRule::RegisterAndOffset { register, .. } => match *register {
+                X86_64::RSP if is_at_cfa => Some(Entry::ByStack),
+                X86_64::RSP | X86_64::RBP => Some(Entry::ByPointer),
+                // The values of other registers are unknown.
+                _ => None,
+            },
+            CfaRule::Expression(expression) => by_expression(section, expression, &fde),
+        }
     }
 
     /// The offset of the entry that may describe an address.
@@ -280,6 +299,26 @@ fn is_bounded<'a, S: UnwindSection<Bytes<'a>>>(
         }
     }
     true
+}
+
+/// How the frame is found if its address is an expression.
+fn by_expression<'a, S: UnwindSection<Bytes<'a>>>(
+    section: &S,
+    expression: &UnwindExpression<usize>,
+    fde: &Fde<'a>,
+) -> Option<Entry> {
+    let expression = expression.get(section).ok()?;
+    let mut operations = expression.operations(fde.cie().encoding());
+    let first = operations.next().ok()?;
+    let second = operations.next().ok()?;
+    match (first, second) {
+        (
+            Some(Operation::RegisterOffset { register: X86_64::RBP, offset, .. }),
+            Some(Operation::Deref { .. }),
+        ) if operations.next() == Ok(None) => Some(Entry::Realigned { offset }),
+        // In the procedure linkage table: a sum of registers and numbers.
+        _ => Some(Entry::ByPointer),
+    }
 }
 
 /// Whether the expression has no jumps, and so no loops.

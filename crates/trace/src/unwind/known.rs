@@ -57,6 +57,13 @@ impl Trail {
         }
     }
 
+    /// The last word decides, whatever follows.
+    pub(super) fn last_decides(&mut self) {
+        if let Some(word) = self.words.last_mut() {
+            word.decides = true;
+        }
+    }
+
     /// Forgets the words from `length` on: a guess was wrong.
     pub(super) fn cut(&mut self, length: usize) {
         self.words.truncate(length);

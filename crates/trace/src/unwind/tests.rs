@@ -14,10 +14,12 @@ use crate::stack::Module;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 const NESTED: &str = "
+#include <signal.h>
 #include <unistd.h>
 __attribute__((noinline)) int inner(void) { char c; int n = read(0, &c, 1); return n + 1; }
 __attribute__((noinline)) int outer(int n) { volatile char a[5000]; a[n] = 1; return inner() + a[n]; }
-int main(int argc, char **argv) { return outer(argc) - 1; }
+static void handler(int number) { char c; if (read(0, &c, 1)) c++; }
+int main(int argc, char **argv) { signal(SIGUSR1, handler); return outer(argc) - 1; }
 ";
 
 /// A program that blocks in `read` on its standard input.
@@ -28,6 +30,19 @@ struct Blocked {
 }
 
 impl Blocked {
+    /// A signal's handler reads, too.
+    fn in_handler(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        let before = self.registers.sp;
+        rustix::process::kill_process(process, rustix::process::Signal::USR1).expect("own child");
+        let start = Instant::now();
+        while self.registers.sp == before {
+            assert!(start.elapsed() < DEADLINE, "the handler does not block");
+            self.registers = in_read(self.child.id()).unwrap_or(self.registers);
+            std::thread::yield_now();
+        }
+    }
+
     fn start(program: &Path) -> Blocked {
         let mut command = Command::new(program);
         let child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
@@ -144,6 +159,22 @@ fn a_new_stack_in_known_code_needs_few_reads() {
     assert_eq!(unwinder.unwind(process, registers, &mut read, &mut stacks), id);
     // It has an array of 5,000 bytes.
     assert!(reads <= 2, "{reads}");
+}
+
+#[test]
+fn a_signal_handler_is_unwound_to_the_interrupted_function() {
+    let Some(program) = compiled("gcc", "signal", &[]) else { return };
+    let mut blocked = Blocked::start(&program.0);
+    blocked.in_handler();
+    let (mut unwinder, mut stacks, mut reads) = (Unwinder::new(), Stacks::new(), 0);
+    let id = blocked.unwind(&mut unwinder, &mut stacks, &mut reads);
+    let names = module_names(&stacks, id);
+    let (libc, own) = ("libc.so.6", "signal");
+    // read, handler, the return from it, read, inner, outer, main, two of the start, _start
+    assert_eq!(names, [libc, own, libc, libc, own, own, own, libc, libc, own]);
+    reads = 0;
+    assert_eq!(blocked.unwind(&mut unwinder, &mut stacks, &mut reads), id);
+    assert_eq!(reads, 1);
 }
 
 #[test]
