@@ -1,10 +1,10 @@
 //! Tests with real programs: a child waits for its standard input at a known place.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -60,8 +60,15 @@ struct Running {
     child: Child,
     folder: PathBuf,
     file: String,
-    /// What it printed.
+    output: BufReader<ChildStdout>,
+    /// The first line that it printed.
     line: String,
+}
+
+impl Running {
+    fn process(&self) -> i32 {
+        self.child.id() as i32
+    }
 }
 
 impl Drop for Running {
@@ -87,10 +94,10 @@ fn start(program: &str, test: &str, script: &str) -> Option<Running> {
         return None;
     };
     let mut line = String::new();
-    let output = child.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
     let file = file.to_str().unwrap().to_owned();
-    let running = Running { child, folder, file, line };
+    let running = Running { child, folder, file, output, line };
     (!running.line.is_empty()).then_some(running)
 }
 
@@ -112,19 +119,14 @@ fn programs(test: &str, script: &str) -> Vec<(&'static str, Running)> {
     found
 }
 
-/// The frames of a task as text, once the outermost ones are those that are expected.
+/// Reads the frames of a task until they are those that are expected, or the deadline has passed.
 fn frames_until(
-    process: i32,
-    task: i32,
-    is_expected: impl Fn(&[(String, String, u32)]) -> bool,
-) -> Vec<(String, String, u32)> {
-    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
-    let mut read = |address, buffer: &mut [u8]| memory.read_at(buffer, address).unwrap_or(0);
-    let (mut reader, mut stacks) = (PythonReader::new(), Stacks::new());
+    mut read: impl FnMut() -> Vec<Shown>,
+    is_expected: impl Fn(&[Shown]) -> bool,
+) -> Vec<Shown> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let frames = reader.frames(process, task, &mut read, &mut stacks);
-        let frames: Vec<_> = frames.iter().map(|frame| shown(*frame, &stacks)).collect();
+        let frames = read();
         if is_expected(&frames) || Instant::now() > deadline {
             return frames;
         }
@@ -132,7 +134,26 @@ fn frames_until(
     }
 }
 
-fn shown(frame: Frame, stacks: &Stacks) -> (String, String, u32) {
+fn memory_of(process: i32) -> impl Memory {
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    move |address: u64, buffer: &mut [u8]| memory.read_at(buffer, address).unwrap_or(0)
+}
+
+/// Function, file and line.
+type Shown = (String, String, u32);
+
+fn shown_frames(
+    reader: &mut PythonReader,
+    process: i32,
+    task: i32,
+    memory: &mut dyn Memory,
+    stacks: &mut Stacks,
+) -> Vec<Shown> {
+    let frames = reader.frames(process, task, memory, stacks);
+    frames.iter().map(|frame| shown(*frame, stacks)).collect()
+}
+
+fn shown(frame: Frame, stacks: &Stacks) -> Shown {
     let Frame::Script(id) = frame else { panic!("{frame:?} is no frame of Python") };
     let frame = stacks.script_of(id).unwrap();
     (frame.function.clone(), frame.file.clone(), frame.line)
@@ -141,10 +162,14 @@ fn shown(frame: Frame, stacks: &Stacks) -> (String, String, u32) {
 #[test]
 fn the_frames_of_a_waiting_program_have_functions_files_and_lines() {
     for (program, running) in programs("frames", SCRIPT) {
-        let process = running.child.id() as i32;
+        let (mut reader, process) = (PythonReader::new(), running.process());
+        let (mut memory, mut stacks) = (memory_of(process), Stacks::new());
         let expected: Vec<_> =
             MAIN.iter().map(|(name, line)| ((*name).into(), running.file.clone(), *line)).collect();
-        let frames = frames_until(process, process, |frames| frames == expected);
+        let frames = frames_until(
+            || shown_frames(&mut reader, process, process, &mut memory, &mut stacks),
+            |frames| frames == expected,
+        );
         assert_eq!(frames, expected, "{program}");
     }
 }
@@ -152,13 +177,56 @@ fn the_frames_of_a_waiting_program_have_functions_files_and_lines() {
 #[test]
 fn a_thread_is_found_by_the_kernels_id() {
     for (program, running) in programs("thread", SCRIPT) {
-        let process = running.child.id() as i32;
+        let (mut reader, process) = (PythonReader::new(), running.process());
+        let (mut memory, mut stacks) = (memory_of(process), Stacks::new());
         let thread = running.line.trim().parse().unwrap();
         let expected = ("wait".to_owned(), running.file.clone(), 16);
-        let frames = frames_until(process, thread, |frames| frames.first() == Some(&expected));
+        let frames = frames_until(
+            || shown_frames(&mut reader, process, thread, &mut memory, &mut stacks),
+            |frames| frames.first() == Some(&expected),
+        );
         assert_eq!(frames.first(), Some(&expected), "{program}");
         let functions: Vec<&str> = frames.iter().map(|frame| frame.0.as_str()).collect();
         let outer = ["Thread.run", "Thread._bootstrap_inner", "Thread._bootstrap"];
         assert!(outer.iter().all(|name| functions.contains(name)), "{program}: {functions:?}");
+    }
+}
+
+/// Each module is loaded, executed and freed, so that the next one has its addresses.
+const MODULES: &str = "\
+import marshal, sys
+
+def wait(number):
+    print(number, flush=True)
+    sys.stdin.buffer.raw.read(1)
+
+def module(number):
+    return marshal.dumps(compile(f'wait({number})', f'<module {number:02}>', 'exec'))
+
+for content in [module(number) for number in range(20)]:
+    exec(marshal.loads(content))
+";
+
+#[test]
+fn code_at_the_address_of_code_that_is_gone_is_noticed() {
+    for (program, mut running) in programs("modules", MODULES) {
+        let (mut reader, process) = (PythonReader::new(), running.process());
+        let (mut memory, mut stacks) = (memory_of(process), Stacks::new());
+        let mut input = running.child.stdin.take().unwrap();
+        for number in 0..20 {
+            let expected = [
+                ("wait".to_owned(), running.file.clone(), 5),
+                ("<module>".to_owned(), format!("<module {number:02}>"), 1),
+                ("<module>".to_owned(), running.file.clone(), 11),
+            ];
+            let frames = frames_until(
+                || shown_frames(&mut reader, process, process, &mut memory, &mut stacks),
+                |frames| frames == expected,
+            );
+            assert_eq!(frames, expected, "{program}");
+            input.write_all(b"\n").unwrap();
+            running.line.clear();
+            running.output.read_line(&mut running.line).unwrap();
+        }
     }
 }
