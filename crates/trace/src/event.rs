@@ -48,6 +48,8 @@ pub enum What {
         program: String,
         /// The descriptors that are open now.
         open: Vec<OpenFd>,
+        /// Those of them that the arguments or the environment name ([`crate::mentions`]).
+        mentioned: Vec<i32>,
     },
     /// The name of the task's thread changed.
     Named {
@@ -92,6 +94,12 @@ pub enum What {
     },
     /// The task has a table of its own from now on (`unshare`, `close_range` with CLOSE_RANGE_UNSHARE).
     FilesUnshared,
+    /// A call used an open number. The tracer reports it only where the model wants to know
+    /// (`Model::wants_use`).
+    Used {
+        /// The number.
+        number: i32,
+    },
     /// A call used a number that is not open.
     UsedClosed {
         /// The call.
@@ -126,6 +134,9 @@ pub struct Opened {
     pub fds: Vec<OpenFd>,
     /// For `dup` and its like: the number that was duplicated.
     pub duplicate_of: Option<i32>,
+    /// The open number that the call used otherwise: the listener of `accept4`, the socket of `recvmsg`,
+    /// the folder of `openat`.
+    pub used: Option<i32>,
     /// Where.
     pub stack: StackId,
 }

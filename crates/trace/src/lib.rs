@@ -11,6 +11,10 @@
 //! |---|---|
 //! | [`event`] | what happened to descriptors and tasks, as plain data |
 //! | [`python`] | the Python frames of a task |
+//! | [`model`] | the descriptor tables of all processes, and what was done wrong with them |
+//! | [`finding`] | findings as plain data |
+//! | [`judge`] | all findings at the end, in order |
+//! | [`mentions`] | whether arguments or an environment name a descriptor |
 //! | [`stack`] | stacks as plain data, each stored once |
 //! | [`unwind`] | stacks of stopped tasks |
 //! | [`symbolize`] | functions, files and lines of stacks, after the trace |
@@ -22,6 +26,10 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod event;
+pub mod finding;
+pub mod judge;
+pub mod mentions;
+pub mod model;
 mod modules;
 mod perf_map;
 pub mod python;
