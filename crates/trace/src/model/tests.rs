@@ -6,6 +6,9 @@ use crate::judge::judge;
 use crate::model::Model;
 use crate::stack::StackId;
 
+mod exits;
+mod failed;
+mod passing;
 mod tables;
 
 /// EBADF on Linux.
