@@ -3,14 +3,18 @@
 //! The tracer makes them, in the order in which the kernel reports the calls. The model and the judge
 //! read nothing else, so that a recorded list of events has the same findings as the live program.
 
+use serde::{Deserialize, Serialize};
+
 use crate::stack::StackId;
+use crate::words::{self, Word};
 
 /// The kernel's id of a task (a thread; the first thread of a process has the id of the process).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Tid(pub i32);
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Nanoseconds since the start of the trace.
     pub time_ns: u64,
@@ -21,7 +25,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// The first task runs its program. Everything that it has open was inherited.
     Started {
@@ -103,7 +107,8 @@ pub enum What {
     /// A call used a number that is not open.
     UsedClosed {
         /// The call.
-        call: &'static str,
+        #[serde(deserialize_with = "words::call")]
+        call: Word,
         /// The number.
         number: i32,
         /// Where.
@@ -126,10 +131,11 @@ pub enum What {
 }
 
 /// Descriptors that one call created.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// The call: `openat`, `dup2`, `pipe2`, `recvmsg` ...
-    pub call: &'static str,
+    #[serde(deserialize_with = "words::call")]
+    pub call: Word,
     /// The new descriptors: two of `pipe` and `socketpair`, any number of `recvmsg`.
     pub fds: Vec<OpenFd>,
     /// For `dup` and its like: the number that was duplicated.
@@ -142,7 +148,7 @@ pub struct Opened {
 }
 
 /// An open descriptor, as `/proc/PID/fd` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFd {
     /// The number.
     pub number: i32,
@@ -152,14 +158,16 @@ pub struct OpenFd {
     /// Whether it closes at an exec.
     pub is_cloexec: bool,
     /// At the end of a process: what it is in detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<Details>>,
 }
 
 /// What a descriptor is, as far as a look at it shows. Escaped.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
     /// A word of [`echown_fd::kind::ALL`].
-    pub kind: &'static str,
+    #[serde(deserialize_with = "words::kind")]
+    pub kind: Word,
     /// The local address.
     pub local: Option<String>,
     /// The peer's address.
@@ -171,7 +179,7 @@ pub struct Details {
 }
 
 /// What cannot be followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Gap {
     /// The process uses io_uring, which opens and closes without system calls.
     IoUring,

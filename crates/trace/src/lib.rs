@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`event`] | what happened to descriptors and tasks, as plain data |
 //! | [`python`] | the Python frames of a task |
+//! | [`event_log`] | recorded events as JSON lines |
 //! | [`model`] | the descriptor tables of all processes, and what was done wrong with them |
 //! | [`finding`] | findings as plain data |
 //! | [`judge`] | all findings at the end, in order |
@@ -26,6 +27,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod event;
+pub mod event_log;
 pub mod finding;
 pub mod judge;
 pub mod mentions;
@@ -36,6 +38,7 @@ pub mod python;
 pub mod stack;
 pub mod symbolize;
 pub mod unwind;
+mod words;
 #[path = "sys/worker.rs"]
 #[allow(unsafe_code)]
 mod worker_process;

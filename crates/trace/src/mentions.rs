@@ -78,7 +78,7 @@ mod tests {
         let told =
             |arguments: &[u8], environment: &[u8]| mentioned(arguments, environment, &numbers);
         assert_eq!(told(b"python3\0-c\0main(7)\0/dev/fd/63\0", b""), [7, 63]);
-        assert_eq!(told(b"", b"LS_COLORS=di=01;34:\0TERM=xterm-256\0SHLVL=4\0"), []);
+        assert_eq!(told(b"", b"LS_COLORS=di=01;34:\0TERM=xterm-256\0SHLVL=4\0"), [0; 0]);
         assert_eq!(told(b"", b"NGINX=6;7;\0NODE_CHANNEL_FD=9\0LISTEN_FDS=2\0"), [3, 4, 6, 7, 9]);
         assert_eq!(told(b"x12y\0-u7\099999999999999\0", b"=\0=5\0novalue\0"), [5, 7]);
     }

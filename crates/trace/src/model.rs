@@ -25,6 +25,8 @@ mod programs;
 mod record;
 mod runs;
 mod sites;
+#[cfg(test)]
+mod size;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::hash::{Hash, Hasher};
 
 use rustc_hash::{FxHashMap, FxHasher};
+use serde::{Deserialize, Serialize};
 
 /// The maximum number of stored frames, 96 MiB: a program that makes a new stack for each call fills
 /// the memory no further. Later stacks are [`StackId::NONE`].
 const FRAMES_MAX: usize = 4 << 20;
 
 /// The number of a stored stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StackId(pub u32);
 
 impl StackId {
@@ -19,11 +21,12 @@ impl StackId {
 }
 
 /// The number of a file that contains code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ModuleId(pub u32);
 
 /// One call on a stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Frame {
     /// Code of a file.
     File {
@@ -46,7 +49,7 @@ pub enum Frame {
 }
 
 /// A file that contains code.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Module {
     /// Device and inode.
     pub identity: (u64, u64),
@@ -58,7 +61,7 @@ pub struct Module {
 }
 
 /// A function of an interpreted program.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScriptFrame {
     /// The function. Not escaped.
     pub function: String,

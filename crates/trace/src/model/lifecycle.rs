@@ -259,14 +259,14 @@ impl Model {
     }
 
     pub(super) fn ended(&mut self, task: Tid) {
-        if let Some(at) = self.at(task) {
-            self.end_runs(&at);
-        }
         // The other threads of a process that runs another program are gone already.
         self.remove_task(task);
     }
 
     fn remove_task(&mut self, task: Tid) {
+        if let Some(at) = self.at(task) {
+            self.end_runs(&at);
+        }
         self.leave_table(task, &[]);
         let Some(state) = self.tasks.remove(&task) else { return };
         let pid = state.thread.process.pid;

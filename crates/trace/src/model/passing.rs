@@ -39,6 +39,11 @@ impl Passings {
         Some(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.iter().flatten().count()
+    }
+
     pub(super) fn is_used(&self, id: u32) -> bool {
         self.entries.get(id as usize).and_then(Option::as_ref).is_none_or(|entry| entry.is_used)
     }

@@ -125,6 +125,11 @@ impl Table {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values()
+    }
+
     pub(super) fn open_count(&self) -> usize {
         self.open
     }

@@ -6,9 +6,11 @@ use crate::judge::judge;
 use crate::model::Model;
 use crate::stack::StackId;
 
+mod bounds;
 mod exits;
 mod failed;
 mod passing;
+mod reference;
 mod tables;
 
 /// EBADF on Linux.
