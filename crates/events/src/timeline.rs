@@ -67,6 +67,8 @@ pub struct Timeline {
 pub struct Lane {
     /// The process of its first line.
     pub process: u32,
+    /// Whether a tracer recorded it: one recording has several processes.
+    pub is_traced: bool,
     /// The descriptor number.
     pub number: Option<i32>,
     /// Those that had the number, in the order of their first lines; a half after its whole.
@@ -282,10 +284,11 @@ impl Resource {
 }
 
 impl Lane {
-    /// `fd 9`, or the kind of a resource that is no descriptor.
+    /// `fd 9`, with its process if a tracer recorded it, or the kind of a resource that is no descriptor.
     #[must_use]
     pub fn name(&self) -> String {
         match (self.number, self.resources.first()) {
+            (Some(number), _) if self.is_traced => format!("{} fd {number}", self.process),
             (Some(number), _) => format!("fd {number}"),
             (None, Some(resource)) => resource.kind.to_string(),
             (None, None) => String::new(),

@@ -97,11 +97,18 @@ class Details {
         element("span", null, button, " ", parties),
         element("span", "muted place", where),
       );
+      if (step.stack && step.stack.length > 1) item.append(this.stack(step.stack));
       list.append(item);
       if (resource.omitted > 0 && step === resource.steps[0]) list.append(element("li", "muted", plural(resource.omitted, "step") + " not kept"));
     }
     if (resource.ending === "unknown") list.append(element("li", "muted", "The end was not seen: its event was lost."));
     return list;
+  }
+
+  /** The stack of a call, closed at first. */
+  stack(frames) {
+    const lines = frames.map((frame) => element("li", null, frame));
+    return element("details", "muted", element("summary", null, "Stack"), element("ol", null, ...lines));
   }
 
   taskLink(task, note) {

@@ -215,7 +215,7 @@ class Drawing {
       context.fillStyle = isOpen ? theme.ink : theme.muted;
       const kind = visible(resource.kind);
       context.fillText(kind, 42, y);
-      const address = addressOf(resource);
+      const address = [resource.origin, addressOf(resource)].filter(Boolean).join(" ");
       if (address) {
         context.fillStyle = theme.muted;
         context.fillText(cut(visible(address), 40), 42 + this.textWidth(kind) + 8, y);

@@ -149,9 +149,9 @@ function oklch(lightness, chroma, hue) {
   return "rgb(" + red + " " + green + " " + blue + ")";
 }
 
-/** A task's name without the address at its end: what all tasks of one kind share. */
+/** A task's name without the address or the thread's number at its end: what all tasks of one kind share. */
 function roleOf(name) {
-  return name.replace(/\s+(?:\S+:\d+|unix:.*|\/.*)$/, "") || name;
+  return name.replace(/\s+(?:\S+:\d+|unix:.*|\/.*|\d+)$/, "") || name;
 }
 
 /**

@@ -157,10 +157,15 @@ class Filter {
 }
 
 const ORDERS = {
-  number: (a, b) => order(a.number) - order(b.number) || order(a.table) - order(b.table) || (a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : a.row - b.row),
+  number: (a, b) => byOrigin(a, b) || order(a.number) - order(b.number) || order(a.table) - order(b.table) || (a.kind < b.kind ? -1 : a.kind > b.kind ? 1 : a.row - b.row),
   newest: (a, b) => b.resources[b.resources.length - 1].start - a.resources[a.resources.length - 1].start,
   active: (a, b) => b.steps - a.steps,
 };
+
+/** Of several processes: one after the other. */
+function byOrigin(a, b) {
+  return a.resources[0].origin === null ? 0 : order(a.table) - order(b.table);
+}
 
 function order(number) {
   return number === undefined ? Infinity : number;

@@ -57,7 +57,9 @@ class Model {
     this.replaying = null;
   }
 
+  /** Ids are unique in their process; those of a tracer, which follows many processes, in the recording. */
   key(process, id) {
+    if (this.header && this.header.source === "tracer") return id;
     return process === this.process || process === undefined ? id : process + ":" + id;
   }
 
@@ -279,6 +281,7 @@ class Model {
       peer: line.peer, path: line.path, halfOf: null, wholeKey: null, half: line.half || null, halves: [], steps: [],
       omitted: 0, start: line.time_ns, partial: line.event !== "acquired" && line.half === undefined, end: null,
       ending: null, owner: null, state: "owned", fault: null, lane: null, isOwn: false, isForgotten: false, text: null,
+      origin: this.header && this.header.source === "tracer" ? "in " + line.process : null,
     };
     this.resources.set(key, resource);
     this.open.add(resource);

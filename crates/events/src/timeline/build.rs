@@ -35,6 +35,8 @@ pub struct Builder {
     /// Per process and whole its halves.
     halves: HashMap<(u32, u64), Vec<Place>>,
     tasks: HashMap<(u32, u64), usize>,
+    /// Whether ids are unique in the recording and not only in their process: those of a tracer.
+    has_unique_ids: bool,
     /// Sites and names: a large recording has few of them, and many times each.
     texts: HashSet<Arc<str>>,
 }
@@ -46,6 +48,7 @@ impl Builder {
         match line.event {
             Kind::Recording => {
                 self.timeline.program = line.program.as_deref().map(|it| self.text(it));
+                self.has_unique_ids = line.source.as_deref() == Some("tracer");
                 return;
             }
             Kind::Live | Kind::Unknown => return,
@@ -106,10 +109,16 @@ impl Builder {
         text
     }
 
+    /// The process in which the ids of a line are unique.
+    fn scope(&self, line: &Line) -> u32 {
+        if self.has_unique_ids { 0 } else { line.process.unwrap_or_default() }
+    }
+
     fn task(&mut self, line: &Line, name: &TaskName, at: At) -> usize {
         let process = line.process.unwrap_or_default();
+        let scope = self.scope(line);
         let tasks = &mut self.timeline.tasks;
-        *self.tasks.entry((process, name.id)).or_insert_with(|| {
+        *self.tasks.entry((scope, name.id)).or_insert_with(|| {
             tasks.push(Task {
                 process,
                 id: name.id,
@@ -149,7 +158,7 @@ impl Builder {
     }
 
     fn finding(&mut self, line: &Line, at: At) {
-        let process = line.process.unwrap_or_default();
+        let process = self.scope(line);
         let ids = line.resources.iter().flatten();
         let resources: Vec<_> =
             ids.filter_map(|id| self.resources.get(&(process, *id)).copied()).collect();
@@ -186,7 +195,7 @@ impl Builder {
         };
         let place = self.place(line, id, at);
         if line.event == Kind::Rejoined && line.half_of.is_none() {
-            self.end_halves(line.process.unwrap_or_default(), id, at, End::Rejoined);
+            self.end_halves(self.scope(line), id, at, End::Rejoined);
         }
         let resource = &mut self.timeline.lanes[place.0].resources[place.1];
         apply(resource, mark, line.half_of.is_some(), line.replayed == Some(true));
@@ -194,7 +203,7 @@ impl Builder {
 
     /// The resource of a line; a new one, if the line is the first about it.
     fn place(&mut self, line: &Line, id: u64, at: At) -> Place {
-        let process = line.process.unwrap_or_default();
+        let process = self.scope(line);
         if let Some(place) = self.resources.get(&(process, id)) {
             return *place;
         }
@@ -254,9 +263,11 @@ impl Builder {
             Some(number) => LaneKey::Number(line.table.unwrap_or(process), number),
             None => LaneKey::Resource(process, id),
         };
+        let process = line.process.unwrap_or_default();
+        let is_traced = self.has_unique_ids;
         let lanes = &mut self.timeline.lanes;
         *self.lanes.entry(key).or_insert_with(|| {
-            lanes.push(Lane { process, number: line.number, resources: Vec::new() });
+            lanes.push(Lane { process, is_traced, number: line.number, resources: Vec::new() });
             lanes.len() - 1
         })
     }

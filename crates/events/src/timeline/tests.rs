@@ -203,3 +203,27 @@ fn every_resource_of_a_lane_has_its_generation_without_being_told() {
     let generations = timeline.lanes[0].resources.iter().map(|it| it.generation);
     assert!(generations.eq(1..=50_000));
 }
+
+#[test]
+fn ids_of_a_tracer_are_unique_across_processes_and_lanes_name_the_process() {
+    let task = |id, name: &str| Some(crate::TaskName { id, name: name.into() });
+    let header = Line { source: Some("tracer".into()), ..Line::new(Kind::Recording, 0) };
+    let step = |kind, process, resource| Line {
+        process: Some(process),
+        resource: Some(resource),
+        number: Some(3),
+        table: Some(process - 6),
+        ..Line::new(kind, 1)
+    };
+    let lines = [
+        header,
+        Line { to: task(1, "sh 7"), ..step(Kind::Acquired, 7, 1) },
+        Line { from: task(1, "sh 7"), to: task(2, "ls 8"), ..step(Kind::Acquired, 8, 2) },
+        Line { resources: Some(vec![1]), ..Line::new(Kind::Leaked, 2) },
+    ];
+    let timeline = Timeline::of(&lines);
+    let names: Vec<String> = timeline.lanes.iter().map(super::Lane::name).collect();
+    assert_eq!(names, ["7 fd 3", "8 fd 3"]);
+    assert_eq!(timeline.tasks.len(), 2, "a task of another process is the same task");
+    assert_eq!(timeline.findings[0].resources, [(0, 0)]);
+}
