@@ -10,7 +10,7 @@ A header is the comment at the beginning of a program. Its first lines are text.
 
 and below each `run:` what is expected:
 
-    expect: CODE SEVERITY [fd=NUMBER] [xCOUNT] [@MARK...]
+    expect: CODE SEVERITY [any] [fd=NUMBER] [xCOUNT] [@MARK...]
     expect: nothing           no error and no warning
     expect: no-failure        no error
     exit: 139                 the exit status; otherwise 23 with an error and 0 without
@@ -18,7 +18,7 @@ and below each `run:` what is expected:
     says: TEXT                in the report
 
 `@MARK` stands for the line of the program whose comment contains `@MARK`. The innermost frames of the
-finding's places that lie in the program have these lines, in this order.
+finding's places that lie in the program have these lines, in this order. `any`: one or more such findings.
 """
 
 import re
@@ -47,6 +47,7 @@ class Expected:
     text: str
     code: str
     severity: str
+    is_any: bool = False
     number: int | None = None
     count: int | None = None
     lines: list[int] = field(default_factory=list)
@@ -118,7 +119,9 @@ class Program:
             raise ValueError(f"{self.name}: no severity in {text!r}")
         expected = Expected(text, code, severity)
         for word in rest:
-            if word.startswith("fd="):
+            if word == "any":
+                expected.is_any = True
+            elif word.startswith("fd="):
                 expected.number = int(word[3:])
             elif word.startswith("x"):
                 expected.count = int(word[1:])

@@ -34,7 +34,7 @@ def run(echown, options, command, seconds, folder=None, terminal=False, environm
         report = Path(work) / "report.json"
         cwd = folder or Path(work) / "cwd"
         Path(cwd).mkdir(exist_ok=True)
-        words = [echown, "run", *options, "--report", f"json:{report}", "--", *command]
+        words = [echown, "run", "--notes", *options, "--report", f"json:{report}", "--", *command]
         if terminal:
             words = ["script", "-qec", shlex.join(words), "/dev/null"]
         begin = time.monotonic()
@@ -68,26 +68,35 @@ def differences(run, case, name):
     found = []
     rest = run.findings("error", "warning", "note")
     for expected in case.findings:
-        reasons = []
-        for finding in rest:
+        reasons, is_found = [], False
+        for finding in list(rest):
             reason = mismatch(finding, expected, name)
-            if reason is None:
+            if reason is None and (expected.is_any or not is_found):
+                is_found = True
                 rest.remove(finding)
-                break
-            if finding["code"] == expected.code:
+            elif finding["code"] == expected.code:
                 reasons.append(reason)
-        else:
+        if not is_found:
             why = f" ({'; '.join(reasons)})" if reasons else ""
             found.append(f"missing: {expected.text}{why}")
     for finding in rest:
         if finding["severity"] == "error" or (finding["severity"] == "warning" and not case.may_warn):
             found.append(f"not expected: {summary(finding, name)}")
+    found += uncovered(run)
     if run.status != case.exit_status():
         found.append(f"exit status {run.status}, expected {case.exit_status()}")
     found += [f"not printed: {text}" for text in case.prints if text not in run.output]
     report = json.dumps(run.report, ensure_ascii=False).lower()
     found += [f"not in the report: {text}" for text in case.says if text.lower() not in report + run.output.lower()]
     return found
+
+
+def uncovered(run):
+    """What the report says about lists of descriptors that differ from the kernel's."""
+    coverage = run.report["coverage"]
+    if coverage["mismatches"] == 0:
+        return []
+    return [f"{coverage['mismatches']} of {coverage['checks']} comparisons with the kernel differ"]
 
 
 def mismatch(finding, expected, name):

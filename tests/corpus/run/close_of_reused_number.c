@@ -5,7 +5,7 @@
  * run:
  * expect: double-close error fd=3 @victim @stale @own
  * run: --quarantine
- * expect: double-close error fd=3 @open @first @stale
+ * expect: double-close error @open @first @stale
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
  * run:
  * expect: double-close error fd=3 @open @first @second
  * run: --quarantine
- * expect: double-close error fd=3 @open @first @second
+ * expect: double-close error @open @first @second
  * run: --check-uses
  * expect: double-close error fd=3 @open @first @second
  */

@@ -12,6 +12,6 @@ int main(void) {
         if (i != 20)
             close(fd);
     }
-    usleep(100 * 1000);
+    usleep(300 * 1000);
     return 0;
 }

@@ -2,7 +2,7 @@
 #
 # needs: bash 5.2
 # run:
-# expect: double-close error
+# expect: double-close error any
 for i in 1 2 3; do
     echo "$i" | cat | cat >/dev/null
 done

@@ -5,7 +5,7 @@
  * expect: nothing
  * prints: secret
  * run: --quarantine
- * expect: use-after-close error fd=4 @open @close @read
+ * expect: use-after-close error @open @close @read
  * prints: EBADF
  */
 #include <errno.h>

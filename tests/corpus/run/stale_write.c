@@ -5,7 +5,7 @@
  * expect: nothing
  * prints: the database is damaged
  * run: --quarantine
- * expect: use-after-close error fd=3 @open @close @write
+ * expect: use-after-close error @open @close @write
  * prints: the database is intact
  */
 #include <fcntl.h>

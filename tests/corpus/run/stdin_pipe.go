@@ -1,7 +1,7 @@
 // `StdinPipe` without `Start`: nothing closes the two ends of the pipe (golang/go#58369).
 //
 // run:
-// expect: leak warning x6 @pipe
+// expect: leak warning x3 @pipe
 package main
 
 import (
