@@ -21,6 +21,7 @@ use crate::modules::open_if;
 use crate::stack::{Frame, Module, ModuleId, ScriptFrame, StackId, Stacks};
 use crate::worker_process::Worker;
 
+mod go_table;
 mod lookup;
 mod origin;
 mod protocol;

@@ -101,6 +101,8 @@ pub(crate) struct Section {
 /// What unwinding needs of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Elf {
+    /// Where `.gopclntab` is in the file, and its size.
+    pub(crate) go_table: Option<(u64, u64)>,
     /// What is loaded to memory.
     pub(crate) segments: Vec<Segment>,
     /// `.eh_frame`.
@@ -183,7 +185,11 @@ impl Elf {
                 b".debug_frame" => self.debug_frame = Some(read_section(source, section)?),
                 b".text" => self.text = address,
                 b".got" => self.got = address,
-                b".gopclntab" | b".note.go.buildid" => self.is_go = true,
+                b".gopclntab" | b".data.rel.ro.gopclntab" => {
+                    self.is_go = true;
+                    self.go_table = Some((section.sh_offset.get(e), section.sh_size.get(e)));
+                }
+                b".note.go.buildid" => self.is_go = true,
                 _ => {}
             }
         }

@@ -33,6 +33,50 @@ const INTERPRETERS: [&str; 6] = ["libnode.", "libpython", "node", "nodejs", "pyp
 const START: [&str; 5] =
     ["_start", "_start_c", "libc_start_main_stage2", "__libc_start_main", "__libc_start_call_main"];
 
+/// Folders of Go's standard library.
+const GO_STD: [&str; 40] = [
+    "archive",
+    "bufio",
+    "bytes",
+    "compress",
+    "container",
+    "context",
+    "crypto",
+    "database",
+    "debug",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "hash",
+    "html",
+    "image",
+    "index",
+    "internal",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "plugin",
+    "reflect",
+    "regexp",
+    "runtime",
+    "slices",
+    "sort",
+    "strconv",
+    "strings",
+    "sync",
+    "syscall",
+    "vendor",
+];
+
 /// Whose code a function is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
@@ -147,15 +191,18 @@ fn of_go(source: &str, function: &str) -> Option<Origin> {
     let dot = function[folders..].find('.')?;
     let package = &function[..folders + dot];
     let first = package.split('/').next()?;
-    // An inlined function's source may be of another package of the library.
-    let root = source.split_once("/src/");
-    let is_in_root = root.is_some_and(|(root, _)| {
-        root.rsplit('/').next().is_some_and(|name| name.starts_with("go"))
+    let in_root = source.rsplit_once("/src/").filter(|(root, file)| {
+        let is_root = root.rsplit('/').next().is_some_and(|name| name.starts_with("go"));
+        is_root && file.split('/').next().is_some_and(|first| GO_STD.contains(&first))
     });
     let is_trimmed = source.starts_with(&format!("{package}/"));
-    let is_std = package != "main" && !first.contains('.') && (is_in_root || is_trimmed);
-    let file = root.map_or(source, |(_, file)| file);
-    is_std.then(|| Origin::of(StackFrame::STD, Some(file)))
+    let is_std = package != "main" && !first.contains('.');
+    match in_root {
+        Some((_, file)) if is_std => Some(Origin::of(StackFrame::STD, Some(file))),
+        // The source of a function that was inlined: Go's own table names only the one around it.
+        Some(_) => Some(Origin { is_own: true, package: None, file: None }),
+        None => (is_std && is_trimmed).then(|| Origin::of(StackFrame::STD, Some(source))),
+    }
 }
 
 /// Headers of C++'s standard library.
@@ -221,6 +268,10 @@ mod tests {
         let inlined = "/usr/lib/go-1.19/src/runtime/internal/syscall/syscall_linux.go";
         let expected = other("std", "runtime/internal/syscall/syscall_linux.go");
         assert_eq!(code("/a", "syscall.RawSyscall6", Some(inlined)), expected);
+        let around = code("/a", "main.open", Some("/usr/local/go/src/os/file.go"));
+        assert_eq!(around, own(""), "the line of an inlined function");
+        let path = "/root/go/src/app/main.go";
+        assert_eq!(code("/a", "main.open", Some(path)), own(path));
         assert_eq!(code("/a", "main.main", Some("/work/app/main.go")), own("main.go"));
         let module = "/root/go/pkg/mod/github.com/a/b@v1.2.0/c.go";
         let expected = other("github.com/a/b v1.2.0", "c.go");
