@@ -237,22 +237,32 @@ GIT = {
 }
 
 
-def git_repository(bench):
-    repository = bench.memory / "repository"
+def git(folder, *words):
+    subprocess.run(["git", *words], cwd=folder, check=True, env={**os.environ, **GIT})
+
+
+def this_repository(bench):
+    # The clone has one pack, as a server has.
+    git(ROOT, "clone", "-q", "--bare", "--no-local", ROOT, bench.memory / "this")
+
+
+def small_files(bench):
+    repository = bench.memory / "small"
     for number in range(4000):
         file = repository / f"folder-{number % 40}" / f"file-{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"line {line} of file {number}\n" for line in range(60)))
-    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "files"],
-                  ["repack", "-a", "-d", "-q"]):
-        subprocess.run(["git", *words], cwd=repository, check=True, env={**os.environ, **GIT})
+    for words in ("init -q", "add .", "commit -q -m files", "repack -a -d -q"):
+        git(repository, *words.split())
 
 
-def git_clone(bench, tool):
-    # With --no-local it takes the way of a remote repository: three programs and their pipes.
-    command = ["git", "clone", "-q", "--no-local", str(bench.memory / "repository")]
-    command.append(bench.fresh(bench.memory / "clone"))
-    return run([*tool, *command], environment=GIT)[0] * 1e3
+def git_clone(repository):
+    def measure(bench, tool):
+        # With --no-local it takes the way of a remote repository: three programs and their pipes.
+        command = ["git", "clone", "-q", "--no-local", str(bench.memory / repository)]
+        command.append(bench.fresh(bench.memory / "clone"))
+        return run([*tool, *command], environment=GIT)[0] * 1e3
+    return measure
 
 
 def cargo_crate(bench):
@@ -285,8 +295,10 @@ WORKLOADS = {
     "redis": Workload("redis GET, 20 connections", "us a request", 1.10, redis,
                       needs=("redis-server", "redis-benchmark")),
     "python": Workload("start of Python", "ms", 1.10, python_start, slow=("valgrind",)),
-    "git": Workload("git clone, 4,000 files", "ms", 1.10, git_clone, ("git",), git_repository,
+    "git": Workload("git clone of this repository", "ms", 1.10, git_clone("this"), ("git",), this_repository,
                     slow=("valgrind",), modes=True),
+    "git-files": Workload("git clone, 4,000 small files", "ms", None, git_clone("small"), ("git",),
+                          small_files, slow=("valgrind",)),
     "cargo": Workload("cargo build of a small crate", "ms", 1.25, cargo_build, ("cargo",), cargo_crate,
                       slow=("valgrind",)),
     "churn": Workload("accept, one message, close", "us a connection", 1.6, loaded("churn"), modes=True),
@@ -452,8 +464,12 @@ def main():
                 if missing := [it for it in workload.needs if not shutil.which(it)]:
                     notes.append(f"{name} is left out: {missing[0]} is not installed.")
                     continue
-                if workload.prepare and run_number == 0:
-                    workload.prepare(bench)
+                try:
+                    if workload.prepare and run_number == 0:
+                        workload.prepare(bench)
+                except subprocess.CalledProcessError as failure:
+                    notes.append(f"{name} is left out: failed to prepare it: {failure}.")
+                    continue
                 begin = time.monotonic()
                 rounds, failures = rounds_of(bench, name, commands, arguments)
                 results.runs[-1][name] = rounds
