@@ -461,6 +461,8 @@ def main():
             results.runs.append({})
             for name in arguments.workload or WORKLOADS:
                 workload = WORKLOADS[name]
+                if run_number > 0 and name not in results.runs[0]:
+                    continue
                 if missing := [it for it in workload.needs if not shutil.which(it)]:
                     notes.append(f"{name} is left out: {missing[0]} is not installed.")
                     continue
