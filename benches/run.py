@@ -450,6 +450,9 @@ def main():
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (7 if arguments.quick else 15)
     arguments.slow_rounds = 3
+    # What was started is ended, and the files are removed.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     results, notes = Results(), []
     # A repository in memory: with a disk the times depend on what was removed from it before.
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
