@@ -30,13 +30,15 @@ fn of_finding(finding: &RunFinding, sources: &Sources) -> Entry {
     }
 }
 
-/// The line that matters most; without debug information, the function in the program's file.
+/// The line that matters most; without debug information, the function in the program's file, or else
+/// the offset.
 fn location(finding: &RunFinding) -> Location {
     let others = || finding.places.iter();
     let main = || finding.main_place().into_iter();
     let with_line = main().chain(others()).find_map(|place| of_frame(source_frame(place)?));
     with_line.unwrap_or_else(|| {
-        let function = main().chain(others()).find_map(named_frame);
+        let named = main().chain(others()).find_map(named_frame);
+        let function = named.or_else(|| main().chain(others()).find_map(unnamed_frame));
         let package = function.and_then(|frame| frame.package.clone());
         let file = package.unwrap_or_else(|| finding.process.name().to_owned());
         Location {
@@ -57,5 +59,16 @@ fn source_frame(place: &Place) -> Option<&StackFrame> {
 
 /// The innermost frame outside the C library, with a name and not only an address.
 fn named_frame(place: &Place) -> Option<&StackFrame> {
+    place.frames.iter().find(|frame| !frame.is_between() && !has_address(frame))
+}
+
+/// The innermost frame of which only the offset in its file is known. It stays the same until the
+/// file is built again, unlike that of code that was generated at run time.
+fn unnamed_frame(place: &Place) -> Option<&StackFrame> {
     place.frames.iter().find(|frame| !frame.is_between() && !frame.function.starts_with("0x"))
+}
+
+/// Whether it has an address in place of a function: `0x1234`, or `FILE+0x1234`.
+fn has_address(frame: &StackFrame) -> bool {
+    frame.function.starts_with("0x") || frame.function.contains("+0x")
 }

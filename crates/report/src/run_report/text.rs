@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::{HistoryStep, RunFinding, RunProcess, RunReport, RunStatus, Severity};
-use crate::{Code, Plural};
+use crate::{Code, Place, Plural};
 
 /// The maximum number of descriptors of one finding that are described.
 const DESCRIBED_MAX: usize = 5;
+
+/// The minimum number of outer frames that are omitted because the first place has them, too.
+const COMMON_MIN: usize = 3;
 
 /// The findings, then notes, then the coverage, then a summary in one line. Without a line break at
 /// the end.
@@ -14,6 +17,9 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.findings {
             write!(f, "{finding}\n\n")?;
+        }
+        if !self.findings.is_empty() {
+            writeln!(f, "for details, run `echown explain CODE`")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -86,9 +92,15 @@ impl RunFinding {
         matches!(self.code, Code::Leak | Code::OpenAtExit)
     }
 
-    /// Whether the history has steps that the places do not have.
-    fn has_more_history(&self) -> bool {
-        self.history.len() > self.places.len()
+    /// The history without its first steps that are in no code of the program (those of the dynamic
+    /// linker), or nothing if the places have all of it or it is a note.
+    fn further_history(&self) -> &[HistoryStep] {
+        if self.severity == Severity::Note {
+            return &[];
+        }
+        let first = self.history.iter().position(|step| step.site.is_some());
+        let shown = &self.history[first.unwrap_or(0)..];
+        if shown.len() > self.places.len() { shown } else { &[] }
     }
 }
 
@@ -116,15 +128,14 @@ impl fmt::Display for RunFinding {
             if is_numbered {
                 write!(f, "{}. ", index + 1)?;
             }
-            match place.frames.is_empty() {
-                true => write!(f, "{}, on thread {}", place.what, place.thread)?,
-                false => write!(f, "{place}")?,
-            }
+            let first = self.places.first().filter(|_| index > 0);
+            write!(f, "{}", PlaceText { place, first })?;
         }
-        if self.has_more_history() {
+        let history = self.further_history();
+        if !history.is_empty() {
             let number = self.descriptors.first().map_or(0, |descriptor| descriptor.number);
             write!(f, "\n    history of fd {number} in this process:")?;
-            self.history.iter().try_for_each(|step| write!(f, "\n      {step}"))?;
+            history.iter().try_for_each(|step| write!(f, "\n      {step}"))?;
         }
         let is_repeated = self.count > 1 && !self.is_of_open();
         match (is_repeated, self.processes) {
@@ -144,6 +155,37 @@ impl fmt::Display for RunFinding {
     }
 }
 
+/// A place without the outer frames that it has in common with the first place.
+struct PlaceText<'a> {
+    place: &'a Place,
+    first: Option<&'a Place>,
+}
+
+impl fmt::Display for PlaceText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { what, thread, frames } = self.place;
+        if frames.is_empty() {
+            return write!(f, "{what}, on thread {thread}");
+        }
+        let lines = self.place.lines();
+        let (summary, stack) = lines.split_first().map_or(("", &[][..]), |(it, rest)| (it, rest));
+        write!(f, "{summary}, on thread {thread}")?;
+        let of_first = self.first.map(Place::lines).unwrap_or_default();
+        let of_first = of_first.get(1..).unwrap_or_default();
+        let pairs = stack.iter().rev().zip(of_first.iter().rev());
+        let common = pairs.take_while(|(line, other)| line == other).count();
+        // The innermost frame is always shown.
+        let common = common.min(stack.len().saturating_sub(1));
+        let omitted = if common >= COMMON_MIN { common } else { 0 };
+        let shown = &stack[..stack.len() - omitted];
+        shown.iter().try_for_each(|line| write!(f, "\n      in {line}"))?;
+        match omitted {
+            0 => Ok(()),
+            omitted => write!(f, "\n      and {omitted} frames as in 1"),
+        }
+    }
+}
+
 /// `` `server` (pid 4211)``
 impl fmt::Display for RunProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +201,8 @@ impl fmt::Display for HistoryStep {
         let HistoryStep { time_us, what, thread, site } = self;
         write!(f, "{}.{:06} s  {what}", time_us / 1_000_000, time_us % 1_000_000)?;
         if let Some(site) = site {
-            write!(f, " at {site}")?;
+            let is_line = site.rsplit(':').next().is_some_and(|it| it.parse::<u32>().is_ok());
+            write!(f, " {} {site}", if is_line { "at" } else { "in" })?;
         }
         write!(f, ", on thread {thread}")
     }

@@ -146,7 +146,7 @@ impl Place {
 
     /// The summary, and one line for each shown frame. Consecutive frames of dependencies are one
     /// line, except for the primary one.
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let primary = self.primary();
         let is_primary = |frame: &StackFrame| primary.is_some_and(|it| std::ptr::eq(it, frame));
         let is_folded = |frame: &&StackFrame| frame.dependency().is_some() && !is_primary(frame);
