@@ -16,6 +16,7 @@
 //! | [`finding`] | findings as plain data |
 //! | [`judge`] | all findings at the end, in order |
 //! | [`mentions`] | whether arguments or an environment name a descriptor |
+//! | [`report`] | findings as the plain data that `echown_report` formats |
 //! | [`stack`] | stacks as plain data, each stored once |
 //! | [`unwind`] | stacks of stopped tasks |
 //! | [`symbolize`] | functions, files and lines of stacks, after the trace |
@@ -35,6 +36,7 @@ pub mod model;
 mod modules;
 mod perf_map;
 pub mod python;
+pub mod report;
 pub mod stack;
 pub mod symbolize;
 pub mod unwind;
