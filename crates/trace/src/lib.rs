@@ -9,6 +9,10 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`tracer`] | runs a command and makes events of its stops |
+//! | [`calls`] | the system calls that are followed |
+//! | [`filter`] | the seccomp filter that stops them |
+//! | `placement` | the tracer and a busy thread on one processor |
 //! | [`event`] | what happened to descriptors and tasks, as plain data |
 //! | [`python`] | the Python frames of a task |
 //! | [`event_log`] | recorded events as JSON lines |
@@ -27,20 +31,22 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod calls;
 pub mod event;
 pub mod event_log;
+pub mod filter;
 pub mod finding;
 pub mod judge;
 pub mod mentions;
 pub mod model;
 mod modules;
 mod perf_map;
+mod placement;
 pub mod python;
 pub mod report;
 pub mod stack;
 pub mod symbolize;
+mod sys;
+pub mod tracer;
 pub mod unwind;
 mod words;
-#[path = "sys/worker.rs"]
-#[allow(unsafe_code)]
-mod worker_process;

@@ -19,7 +19,7 @@ use self::origin::Origin;
 use self::protocol::{Function, Request};
 use crate::modules::open_if;
 use crate::stack::{Frame, Module, ModuleId, ScriptFrame, StackId, Stacks};
-use crate::worker_process::Worker;
+use crate::sys::worker::Worker;
 
 mod go_table;
 mod lookup;

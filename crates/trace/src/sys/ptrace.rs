@@ -1,0 +1,168 @@
+//! ptrace and waitpid.
+//!
+//! The statuses of `waitpid` stay raw, because a real-time signal does not fit the types of the common
+//! wrappers.
+
+use std::io;
+
+/// The events that stop a task. The tracees are killed when the tracer dies: under a filter whose tracer
+/// is gone, every followed call fails with ENOSYS.
+const OPTIONS: i32 = libc::PTRACE_O_EXITKILL
+    | libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEEXIT;
+
+/// The registers of a stopped task.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers(libc::user_regs_struct);
+
+impl Registers {
+    /// The arguments of the call.
+    #[must_use]
+    pub fn arguments(&self) -> [u64; 6] {
+        let it = &self.0;
+        [it.rdi, it.rsi, it.rdx, it.r10, it.r8, it.r9]
+    }
+
+    /// The result of the call: a negative error number for a failure.
+    #[must_use]
+    pub fn result(&self) -> i64 {
+        self.0.rax as i64
+    }
+
+    /// The number of the call.
+    #[must_use]
+    pub fn call(&self) -> i64 {
+        self.0.orig_rax as i64
+    }
+
+    /// Address of the instruction.
+    #[must_use]
+    pub fn ip(&self) -> u64 {
+        self.0.rip
+    }
+
+    /// The stack pointer.
+    #[must_use]
+    pub fn sp(&self) -> u64 {
+        self.0.rsp
+    }
+
+    /// The frame pointer, if the code uses one.
+    #[must_use]
+    pub fn bp(&self) -> u64 {
+        self.0.rbp
+    }
+
+    /// Makes it another call.
+    pub fn set_call(&mut self, number: i64, arguments: [u64; 3]) {
+        self.0.orig_rax = number as u64;
+        [self.0.rdi, self.0.rsi, self.0.rdx] = arguments;
+    }
+
+    /// Skips the call, which returns this.
+    pub fn skip_with(&mut self, result: i64) {
+        self.0.orig_rax = u64::MAX;
+        self.0.rax = result as u64;
+    }
+
+    /// Changes the result after the call.
+    pub fn set_result(&mut self, result: i64) {
+        self.0.rax = result as u64;
+    }
+
+    /// After the call: makes the task enter the call again, with the registers that it had before.
+    pub fn repeat(&self, number: i64) -> Registers {
+        let mut registers = *self;
+        registers.0.rax = number as u64;
+        registers.0.rip -= 2; // the instruction `syscall`
+        registers
+    }
+}
+
+/// How a task is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Until the next event.
+    Run,
+    /// Until the end of the call.
+    ToExit,
+    /// It stays in its group stop, and wakes up at SIGCONT.
+    Listen,
+}
+
+/// Attaches to a child of this process without stopping it.
+///
+/// # Errors
+/// EPERM if the process is traced already, or this process may not trace it.
+pub fn seize(process: i32) -> io::Result<()> {
+    // SAFETY: the request takes no pointer.
+    let done = unsafe { libc::ptrace(libc::PTRACE_SEIZE, process, 0usize, OPTIONS as usize) };
+    result(done)
+}
+
+/// Continues a stopped task with this signal, 0 for none.
+///
+/// # Errors
+/// ESRCH if the task was killed in the meantime.
+pub fn resume(task: i32, how: Resume, signal: i32) -> io::Result<()> {
+    let request = match how {
+        Resume::Run => libc::PTRACE_CONT,
+        Resume::ToExit => libc::PTRACE_SYSCALL,
+        Resume::Listen => libc::PTRACE_LISTEN,
+    };
+    // SAFETY: the request takes no pointer.
+    result(unsafe { libc::ptrace(request, task, 0usize, signal as usize) })
+}
+
+/// The message of the event that stopped the task.
+///
+/// # Errors
+/// ESRCH if the task was killed in the meantime.
+pub fn event_message(task: i32) -> io::Result<u64> {
+    let mut message: libc::c_ulong = 0;
+    // SAFETY: the kernel writes one number of this type.
+    result(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, task, 0usize, &raw mut message) })?;
+    Ok(message)
+}
+
+/// The registers of a stopped task.
+///
+/// # Errors
+/// ESRCH if the task was killed in the meantime.
+pub fn registers(task: i32) -> io::Result<Registers> {
+    // SAFETY: the type consists of integers, for which zero is a value.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one value of this type.
+    result(unsafe { libc::ptrace(libc::PTRACE_GETREGS, task, 0usize, &raw mut registers) })?;
+    Ok(Registers(registers))
+}
+
+/// Sets the registers of a stopped task.
+///
+/// # Errors
+/// ESRCH if the task was killed in the meantime.
+pub fn set_registers(task: i32, registers: &Registers) -> io::Result<()> {
+    // SAFETY: the kernel reads one value of this type.
+    result(unsafe { libc::ptrace(libc::PTRACE_SETREGS, task, 0usize, &raw const registers.0) })
+}
+
+/// Waits for the next change of a traced task: its id and its raw status. `Interrupted` when the timer
+/// ran out.
+///
+/// # Errors
+/// ECHILD if there is none any more.
+pub fn wait() -> io::Result<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one status.
+    let task = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    if task < 0 { Err(io::Error::last_os_error()) } else { Ok((task, status)) }
+}
+
+fn result(done: libc::c_long) -> io::Result<()> {
+    if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
