@@ -25,10 +25,13 @@ mod parse;
 mod picture;
 mod record;
 mod reports;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod run;
 mod serve;
 mod status_arguments;
 mod stderr_line;
 mod style;
+mod suppression_arguments;
 #[cfg(feature = "cli")]
 mod tools;
 mod trace;

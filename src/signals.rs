@@ -21,6 +21,8 @@
 //! One request to stop may arrive twice: `timeout(1)` sends its signal to the process and then to the
 //! process group. A second signal ends the process at once, so a repetition must not count as one; see
 //! `StopSignal::is_repeat_of`.
+//!
+//! A program that runs another one handles none of this: it passes signals on ([`passing`]).
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +39,12 @@ use signal_hook::iterator::exfiltrator::origin::{Origin, WithOrigin};
 use crate::echo::Signal;
 use crate::ownership::{Promise, Registry, TaskError};
 use crate::thread;
+
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod passing;
+
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub(crate) use passing::PassedSignals;
 
 /// The signals that the program handles.
 const HANDLED: [i32; 5] = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGHUP];
@@ -113,6 +121,20 @@ pub(crate) struct Signals {
     watcher: Option<Promise<()>>,
 }
 
+/// Declares the descriptors that were opened since `before` as those of `signal-hook`. Returns them.
+fn declare_opened(registry: &Registry, before: &[i32]) -> Vec<i32> {
+    let opened = echown_fd::fd::open_numbers().into_iter();
+    let opened: Vec<i32> = opened.filter(|number| !before.contains(number)).collect();
+    for &number in &opened {
+        registry.declare_external(
+            number,
+            "signal-hook",
+            "wakes the thread that watches for signals",
+        );
+    }
+    opened
+}
+
 impl Signals {
     /// Installs the handlers. The descriptors that this opens are declared in the registry.
     ///
@@ -157,17 +179,7 @@ impl Signals {
         }
         let signals = SignalsInfo::<WithOrigin>::new(handled)?;
         let watch = signals.handle();
-        let numbers: Vec<i32> = echown_fd::fd::open_numbers()
-            .into_iter()
-            .filter(|number| !before.contains(number))
-            .collect();
-        for &number in &numbers {
-            registry.declare_external(
-                number,
-                "signal-hook",
-                "wakes the thread that watches for signals",
-            );
-        }
+        let numbers = declare_opened(registry, &before);
         let watcher = SignalWatcher { registry: registry.clone(), handler, has_ctrlc, stop: None };
         let watcher = thread::spawn_named("signals", [], move || watcher.watch(signals))
             .map_err(|error| io::Error::other(error.to_string()))?;

@@ -21,7 +21,7 @@ const NAMES_MAX: usize = 8;
 
 /// Draw a recording: who owned which descriptor when, and how each was handed over and closed.
 ///
-/// A recording is written by `echown serve --record FILE`. The picture has one lane per descriptor number:
+/// A recording is written by `echown serve --record FILE` or `echown run --record FILE`. The picture has one lane per descriptor number:
 /// solid in the owner's colour, dashed while offered, a mark at each hand-over, a cross where it was
 /// closed, and red for findings.
 #[derive(Args)]

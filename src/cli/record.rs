@@ -67,6 +67,11 @@ impl RecordArguments {
         self.record.as_deref()
     }
 
+    /// The maximum size of the recording in bytes.
+    pub(super) fn limit(&self) -> usize {
+        self.record_limit
+    }
+
     /// Starts the recorder, if a recording is requested, as a child of the current task.
     ///
     /// # Errors
@@ -110,7 +115,7 @@ pub(super) fn annotated() -> impl Fn(&Report) -> String + Send + Sync {
 }
 
 /// Opens the file for writing. Recordings contain addresses and paths, so other users cannot read it.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> io::Result<File> {
     let not_regular = || io::Error::other("a recording needs a regular file");
     if path == Path::new("-") {
         return Err(not_regular());

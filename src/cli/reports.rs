@@ -164,17 +164,28 @@ impl Reporting {
         sources: &Sources,
     ) -> Vec<(Entry, BaselineState)> {
         let entries = Entry::of_report(report, sources);
-        if let Some((_, findings)) = &self.findings {
-            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
-            for entry in &entries {
-                findings.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
-            }
-        }
+        entries.iter().for_each(|entry| self.collect(entry));
         let states: Vec<_> = entries.iter().map(|entry| self.baseline_state(entry)).collect();
         entries.into_iter().zip(states).collect()
     }
 
-    fn baseline_state(&self, entry: &Entry) -> BaselineState {
+    /// Collects a finding for `--write-baseline`.
+    fn collect(&self, entry: &Entry) {
+        if let Some((_, findings)) = &self.findings {
+            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+            findings.entry(entry.fingerprint()).or_insert_with(|| entry.clone());
+        }
+    }
+
+    /// Compares a finding with the baseline, marks the entry that matches as used, and collects the
+    /// finding for `--write-baseline`. Whether the finding is known: it does not fail the run.
+    pub(super) fn record(&self, entry: &Entry) -> bool {
+        self.collect(entry);
+        let is_in_baseline = self.baseline.as_ref().is_some_and(|known| known.record_match(entry));
+        is_in_baseline || self.findings.is_some()
+    }
+
+    pub(super) fn baseline_state(&self, entry: &Entry) -> BaselineState {
         match &self.baseline {
             None => BaselineState::NoBaseline,
             Some(baseline) if baseline.matches(entry) => BaselineState::Unchanged,

@@ -39,7 +39,7 @@ use super::style::{StyleArguments, StyleName};
 use super::units::at_least_one;
 use super::{EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::ownership::{Policy, Registry, RegistryBuilder, RegistrySummary};
-use crate::report::{Plural, Suppression, suppressions};
+use crate::report::{Plural, Suppression};
 use crate::server::{Endpoint, ServerSettings, ServerSummary};
 use check_arguments::CheckArguments;
 use limit_arguments::LimitArguments;
@@ -220,8 +220,7 @@ impl ServeArguments {
         self.styles.check(self.style)?;
         self.parking.check(self.style)?;
         self.styles.check_level(level)?;
-        let known = self.checker.suppressions.as_deref().map(suppressions::read).transpose();
-        let known = known.map_err(|error| error.to_string())?.unwrap_or_default();
+        let known = self.checker.suppressions.read()?;
         let reporting = self.reports.prepare(self.log.log_format)?;
         documents::distinct(self.outputs())?;
         self.unix.check(self.listen.iter().chain(&self.status.status))?;

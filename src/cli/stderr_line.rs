@@ -67,6 +67,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Writes the result of a command to standard error, however long its reader takes.
+///
+/// # Errors
+/// The error is a message for people, who can read it only in another place.
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub(super) fn write_result(bytes: &[u8]) -> Result<(), String> {
+    let written = Outlet::Standard(rustix::stdio::stderr()).write_all(bytes, || (), || false);
+    written.map(|_| ()).map_err(|error| format!("failed to write to standard error: {error}"))
+}
+
 /// Writes the result of a command to standard output, however long its reader takes; after `is_stopped`
 /// a stall lasts at most two seconds.
 ///

@@ -8,6 +8,8 @@ use clap::Subcommand;
 use super::bench;
 #[cfg(not(target_vendor = "apple"))]
 use super::learn;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+use super::run;
 use super::{client, completions, man, picture, unchecked, view};
 
 #[derive(Subcommand)]
@@ -20,6 +22,8 @@ pub(super) enum Tool {
     Learn(learn::LearnArguments),
     Man(man::ManArguments),
     Picture(picture::PictureArguments),
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Run(Box<run::RunArguments>),
     Unchecked(unchecked::UncheckedArguments),
     View(view::ViewArguments),
 }
@@ -34,6 +38,8 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
         Tool::Learn(arguments) => learn::run(arguments),
         Tool::Man(arguments) => man::run(arguments),
         Tool::Picture(arguments) => picture::run(arguments),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Tool::Run(arguments) => run::run(arguments),
         Tool::Unchecked(arguments) => unchecked::run(arguments),
         Tool::View(arguments) => view::run(arguments),
     }

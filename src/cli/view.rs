@@ -34,7 +34,7 @@ Exit codes:
 
 /// Show a recording in the browser.
 ///
-/// FILE is a recording of `echown serve --record FILE`. The page is that of `echown serve --status`, and
+/// FILE is a recording of `echown serve --record FILE` or `echown run --record FILE`. The page is that of `echown serve --status`, and
 /// the line `open URL` on standard error names its address. A recording without an end, whose program
 /// was killed or still runs, is shown as far as it goes.
 #[derive(Args)]

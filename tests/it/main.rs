@@ -44,6 +44,8 @@ mod readme;
 mod record;
 mod reference_servers;
 mod reports;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod run;
 mod sandbox;
 mod server;
 mod signals;

@@ -5,8 +5,8 @@
 //! anything is opened.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -38,6 +38,22 @@ pub(in crate::cli) fn write(what: &str, path: &Path, text: &str) -> Result<(), S
     } else {
         AtomicFile::at(path).replace(|temporary| fs::write(temporary, text))
     };
+    written.map_err(|error| write_error(what, path, &error))
+}
+
+/// Writes a document as [`write`] does. A new file can be read only by the user of this process.
+///
+/// # Errors
+/// As [`write`].
+pub(in crate::cli) fn write_private(what: &str, path: &Path, text: &str) -> Result<(), String> {
+    if is_special(path) {
+        return write(what, path, text);
+    }
+    let written = AtomicFile::at(path).replace(|temporary| {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(temporary)?;
+        file.write_all(text.as_bytes())
+    });
     written.map_err(|error| write_error(what, path, &error))
 }
 

@@ -1,10 +1,9 @@
 //! The options of the checker.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use clap::builder::TypedValueParser;
 
+use crate::cli::suppression_arguments::SuppressionArguments;
 use crate::cli::units::one_of;
 use crate::ownership::{Level, Policy};
 
@@ -26,11 +25,8 @@ pub(super) struct CheckArguments {
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Warn, value_parser = policy())]
     pub(super) on_violation: Policy,
 
-    /// Leaks that are not reported: a TOML file of `[[suppress]]` tables with a `reason` and at least
-    /// one of `kind` (`socket` for all sockets), `path` (a part of a path or address) and `site` (a
-    /// part of file:line:column). At exit, used suppressions are listed, and unused ones cause a warning.
-    #[arg(long, value_name = "FILE")]
-    pub(super) suppressions: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) suppressions: SuppressionArguments,
 }
 
 fn policy() -> impl TypedValueParser<Value = Policy> {

@@ -1,0 +1,109 @@
+//! What is written at the end: the report in its format, and the exit code.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use echown_report::{RunReport, RunStatus, Severity};
+
+use super::RunArguments;
+use crate::cli::output::{documents, sources};
+use crate::cli::reports::Reporting;
+use crate::cli::stderr_line::{stderr_line, write_result};
+use crate::report::{BaselineState, Document, Entry, Format, Suppression, github};
+
+/// The exit code of a run with a finding that fails.
+const EXIT_FINDING: i32 = 23;
+
+/// The name of the report in messages.
+pub(super) const REPORT: &str = "the report";
+
+/// The selected findings of a run.
+pub(super) struct Outcome {
+    pub(super) report: RunReport,
+    entries: Vec<(Entry, BaselineState)>,
+    /// Whether a finding fails that is not in a baseline.
+    is_failed: bool,
+}
+
+impl Outcome {
+    /// Selects the findings by the options.
+    pub(super) fn new(
+        mut report: RunReport,
+        arguments: &RunArguments,
+        reporting: &Reporting,
+        suppressions: &[Suppression],
+    ) -> Outcome {
+        if let Some(fail_on) = &arguments.fail_on {
+            fail_on.apply(&mut report);
+        }
+        report.suppress(suppressions);
+        if !arguments.notes {
+            report.omit_notes();
+        }
+        let entries = Entry::of_run(&report, &sources());
+        let known: Vec<bool> = entries.iter().map(|entry| reporting.record(entry)).collect();
+        let is_error = |index: usize| report.findings[index].severity == Severity::Error;
+        let is_failed = (0..known.len()).any(|index| is_error(index) && !known[index]);
+        let state = |entry: Entry| {
+            let state = reporting.baseline_state(&entry);
+            (entry, state)
+        };
+        let entries: Vec<_> = entries.into_iter().map(state).collect();
+        report.omit_known(|index| entries[index].1 == BaselineState::Unchanged);
+        Outcome { report, entries, is_failed }
+    }
+
+    /// The exit code: that of the command, unless a finding fails.
+    pub(super) fn exit_code(&self, command: i32) -> i32 {
+        if self.is_failed { EXIT_FINDING } else { command }
+    }
+
+    /// Writes the report.
+    ///
+    /// # Errors
+    /// The error is a message for people.
+    pub(super) fn write(
+        &self,
+        format: Format,
+        path: Option<&Path>,
+        is_quiet: bool,
+    ) -> Result<(), String> {
+        let text = self.text(format, is_quiet);
+        let Some(path) = path else {
+            // A terminal shows `^C` where its cursor is.
+            let is_after_key =
+                matches!(self.report.status, RunStatus::Signalled(_)) && io::stderr().is_terminal();
+            return write_result(
+                format!("{}{text}", if is_after_key { "\n" } else { "" }).as_bytes(),
+            );
+        };
+        documents::write_private(REPORT, path, &text)?;
+        if !is_quiet {
+            stderr_line(format_args!("echown: {}", self.report.summary()));
+        }
+        Ok(())
+    }
+
+    fn text(&self, format: Format, is_quiet: bool) -> String {
+        match format {
+            Format::Text if is_quiet => {
+                self.report.findings.iter().map(|finding| format!("{finding}\n\n")).collect()
+            }
+            Format::Text => format!("{}\n", self.report),
+            Format::Json => self.report.to_json() + "\n",
+            Format::Github => {
+                let is_new =
+                    |(_, state): &&(Entry, BaselineState)| *state != BaselineState::Unchanged;
+                let new = self.entries.iter().filter(is_new);
+                new.map(|(entry, _)| format!("{}\n", github::annotation(entry))).collect()
+            }
+            Format::Junit | Format::Sarif => {
+                let mut document = Document::new(format);
+                for (entry, state) in &self.entries {
+                    document.add(entry.clone(), *state);
+                }
+                document.to_text()
+            }
+        }
+    }
+}
