@@ -262,7 +262,14 @@ impl Reporting {
                 ));
             }
             for unused in baseline.unused() {
-                tracing::warn!("baseline entry not found again, it may be fixed: {unused}");
+                // `run` has no log; its messages are lines of their own.
+                if tracing::enabled!(tracing::Level::WARN) {
+                    tracing::warn!("baseline entry not found again, it may be fixed: {unused}");
+                } else if !tracing::dispatcher::has_been_set() {
+                    stderr_line(format_args!(
+                        "baseline entry not found again, it may be fixed: {unused}"
+                    ));
+                }
             }
         }
         let Some((path, findings)) = &self.findings else { return Ok(()) };

@@ -254,7 +254,8 @@ impl RunArguments {
     /// The findings of a trace.
     fn report(&self, trace: &Trace, symbolizer: &mut symbolize::Symbolizer) -> RunReport {
         let findings = judge::judge(&trace.model);
-        let report = report::run_report(&findings, &trace.model, &trace.stacks, symbolizer);
+        let mut report = report::run_report(&findings, &trace.model, &trace.stacks, symbolizer);
+        report.notes.extend(notes(trace));
         RunReport {
             command: self.program(),
             arguments: self.recorded_arguments(),
@@ -276,4 +277,26 @@ impl RunArguments {
             error => (format!("failed to trace `{program}`: {error}"), EXIT_TRACING),
         }
     }
+}
+
+/// What a user should know of a run, in whole lines.
+fn notes(trace: &Trace) -> Vec<String> {
+    let mut notes: Vec<String> = trace
+        .without_privileges
+        .iter()
+        .map(|program| {
+            format!(
+                "{} ran without the privileges of its owner: without CAP_SYS_ADMIN a traced command \
+                 can get no new ones; run echown itself under sudo",
+                escape::path(Path::new(program))
+            )
+        })
+        .collect();
+    if trace.without_leak_check {
+        notes.push(String::from(
+            "LeakSanitizer cannot run in a traced program: its check is off (LSAN_OPTIONS=detect_leaks=0)",
+        ));
+    }
+    notes.extend(trace.unwind_notes.iter().cloned());
+    notes
 }

@@ -9,14 +9,13 @@ use super::run;
 use crate::common::temp_path::TempPath;
 use crate::common::wait_until;
 
-/// A shell that says `ready`, waits, and says which signal it got.
+/// A shell that says `ready`, waits, and says which signal it got. It waits in short steps, because a
+/// background process that is killed while it starts may not notice it.
 const WAITS: &str = "\
-trap 'kill $waiter; echo terminated; exit 5' TERM
-trap 'kill $waiter; echo user; exit 6' USR1
-sleep 1000 &
-waiter=$!
+trap 'echo terminated; exit 5' TERM
+trap 'echo user; exit 6' USR1
 echo ready
-wait
+while :; do sleep 0.05; done
 ";
 
 fn start(words: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
