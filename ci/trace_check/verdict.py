@@ -34,7 +34,8 @@ def run(echown, options, command, seconds, folder=None, terminal=False, environm
         report = Path(work) / "report.json"
         cwd = folder or Path(work) / "cwd"
         Path(cwd).mkdir(exist_ok=True)
-        words = [echown, "run", "--notes", *options, "--report", f"json:{report}", "--", *command]
+        words = [echown, "run", "--notes", *options, "--report", "json", "--report-file", str(report)]
+        words += ["--", *command]
         if terminal:
             words = ["script", "-qec", shlex.join(words), "/dev/null"]
         begin = time.monotonic()

@@ -47,6 +47,7 @@ mod reports;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod run;
 mod sandbox;
+mod run_corpus;
 mod server;
 mod signals;
 mod soaking;
