@@ -46,8 +46,8 @@ mod reference_servers;
 mod reports;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod run;
-mod sandbox;
 mod run_corpus;
+mod sandbox;
 mod server;
 mod signals;
 mod soaking;

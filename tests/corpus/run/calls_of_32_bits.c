@@ -4,7 +4,7 @@
  * needs: gcc -m32
  * run:
  * expect: nothing
- * says: 32-bit
+ * says: calls32
  */
 #include <fcntl.h>
 #include <unistd.h>

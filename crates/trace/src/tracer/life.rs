@@ -132,7 +132,8 @@ impl Tracer<'_> {
             listing::add_details(process, &mut open, is_wanted);
             open
         });
-        if open.is_some() {
+        // The first thread may end before others, and its memory and files are gone then.
+        if open.is_some() || task == process {
             self.unwinder.ending(process, &mut self.stacks);
         }
         self.emit(task, What::Ending { open, status });
