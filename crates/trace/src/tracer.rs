@@ -1,7 +1,7 @@
 //! The tracer: runs a command under ptrace and a seccomp filter, and makes events of its stops.
 //!
 //! One thread waits for all tasks. A task stops when it is about to make one of the calls in the table
-//! of [`calls`](crate::calls), is resumed at once where the result is known or can be looked up later,
+//! of [`calls`], is resumed at once where the result is known or can be looked up later,
 //! and otherwise stops once more when the call has returned.
 //!
 //! Why a result can be looked up later: where one task uses a table, `open` returns the lowest free

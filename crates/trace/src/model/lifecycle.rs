@@ -233,8 +233,13 @@ impl Model {
             if is_own && (is_forked || opening.call.starts_with("dup") || opening.call == "fcntl") {
                 continue;
             }
-            // A second number of a file that the program was given does little harm.
-            let is_note = is_own || given.contains(&opening.file);
+            // A second number of a file that the program was given does little harm. Programs of one name
+            // (git runs git from another folder) have one author, who knows both ends; git passes its
+            // pipes around so.
+            let file_name = |program: &str| program.rsplit('/').next().map(str::to_owned);
+            let is_same_program =
+                file_name(&opening.thread.process.program) == file_name(&at.thread.process.program);
+            let is_note = is_own || is_same_program || given.contains(&opening.file);
             descriptor.passing = self.passings.add(Passing {
                 opening: Arc::clone(opening),
                 number,

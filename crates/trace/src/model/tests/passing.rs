@@ -91,6 +91,16 @@ fn a_descriptor_of_which_the_heir_is_notified_is_no_leak() {
 }
 
 #[test]
+fn a_leak_into_a_program_of_the_same_name_is_a_note() {
+    let mut program = Program::start();
+    program.open(1, &[fd(3)], 10);
+    program.fork(1, 2);
+    program.exec(2, "/usr/lib/one/one", &[0, 1, 2, 3]);
+    program.end(2);
+    assert_eq!(exec_leaks(&program), [Severity::Note]);
+}
+
+#[test]
 fn a_descriptor_that_was_made_inheritable_is_no_leak() {
     let mut program = Program::start();
     program.open(1, &[cloexec(3), fd(4)], 10);
