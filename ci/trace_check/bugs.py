@@ -95,7 +95,7 @@ def terminal_size():
 
 def node_pty():
     path = script(npm("node-pty@1.1.0"), "pty.cjs", NODE_PTY)
-    return ["node", "--perf-basic-prof", str(path)], "exec-leak", "error", r"unixTerminal\.js|pty\.node|pty\.cc", None, {}
+    return ["node", "--perf-basic-prof", str(path)], "exec-leak", "error", r"unixTerminal\.js|pty\.node|pty\.cc|^PtyFork", None, {}
 
 
 def aphyt():
@@ -124,8 +124,8 @@ def ncat():
         f"until ncat --recv-only 127.0.0.1 {port} </dev/null; do sleep 0.1; done; "
         f"ncat --recv-only 127.0.0.1 {port} </dev/null; kill $!; wait"
     )
-    # Debian's program has no debug information: the library, not the line.
-    return ["sh", "-c", text], "exec-leak", "error", r"^ncat$", None, {}
+    # Debian's program has no debug information: the program, not the line.
+    return ["sh", "-c", text], "exec-leak", "error", r"^ncat(\+0x|$)", None, {}
 
 
 # Name, public report, what is needed, the case.
@@ -140,17 +140,23 @@ BUGS = [
 
 
 def line_of(frame):
-    """The text of a frame's line, if its file is there."""
-    path = frame.get("file") or ""
-    try:
-        return Path(path.removeprefix("file://")).read_text().splitlines()[frame["line"] - 1]
-    except (OSError, IndexError):
-        return ""
+    """The text of a frame's line. The file of a package is named from the package's folder."""
+    path = Path((frame.get("file") or "").removeprefix("file://"))
+    folders = [CACHE, Path("/usr/lib/python3/dist-packages")]
+    found = [it for folder in folders for it in folder.glob(f"**/{path}")] if path.name else []
+    paths = [path] if path.is_absolute() else found
+    for path in paths:
+        try:
+            return path.read_text().splitlines()[frame["line"] - 1]
+        except (OSError, IndexError):
+            continue
+    return ""
 
 
 def is_place(frame, where, text):
-    place = f"{frame.get('file') or ''}"
-    if not re.search(where, place) and not re.search(where, frame.get("package") or ""):
+    place = f"{frame.get('package') or ''}/{frame.get('file') or ''}"
+    names = [place, frame.get("package") or "", frame.get("function") or ""]
+    if not any(re.search(where, name) for name in names):
         return False
     return text is None or re.search(text, line_of(frame)) is not None
 

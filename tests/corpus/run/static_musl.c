@@ -3,8 +3,11 @@
  * build: musl-gcc -static
  * needs: musl-gcc
  * run:
- * expect: double-close error fd=3 @open @first @second
- * expect: leak warning x3 @leak
+ * expect: double-close error fd=3
+ * expect: leak warning x3
+ *
+ * The lines are not expected: musl's assembly around a system call has no tables either, so that frames
+ * above it are guesses, and some are lost.
  */
 #include <fcntl.h>
 #include <unistd.h>

@@ -8,7 +8,7 @@ diff <(echo a) <(echo a) || exit 1
 read -r line <<<"text"
 [ "$line" = text ] || exit 1
 for file in a b c; do
-    echo "$file" | cat >"$file"
+    echo "$file" >"$file"
 done
 while read -r word; do
     echo "$word" >/dev/null
