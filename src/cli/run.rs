@@ -18,7 +18,7 @@ use clap::Args;
 use echown_fd::escape;
 use echown_report::{RunReport, RunStatus};
 use echown_trace::tracer::{self, StartError, Trace};
-use echown_trace::{judge, report, symbolize};
+use echown_trace::{finding, judge, report, symbolize};
 
 use super::inherited::declare_inherited;
 use super::log_arguments::OutputFormat;
@@ -253,8 +253,15 @@ impl RunArguments {
 
     /// The findings of a trace.
     fn report(&self, trace: &Trace, symbolizer: &mut symbolize::Symbolizer) -> RunReport {
-        let findings = judge::judge(&trace.model);
+        let mut findings = judge::judge(&trace.model);
+        let all = findings.len();
+        // Functions and lines take tens of milliseconds for each file, so notes that are not shown have
+        // none. `--fail-on` can make them errors.
+        if !self.notes && self.fail_on.is_none() {
+            findings.retain(|finding| finding.severity != finding::Severity::Note);
+        }
         let mut report = report::run_report(&findings, &trace.model, &trace.stacks, symbolizer);
+        report.omitted.notes += (all - findings.len()) as u64;
         report.notes.extend(notes(trace));
         RunReport {
             command: self.program(),

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -84,8 +84,11 @@ impl Command {
 /// The options of the leak check of LeakSanitizer.
 const LEAK_OPTIONS: &str = "LSAN_OPTIONS";
 
-/// How much of a program is searched for the sanitizer.
+/// How much of a program is searched for the sanitizer, in bytes.
 const SEARCHED_MAX: u64 = 256 << 20;
+
+/// How much is read at a time: less than what the allocator gets anew from the kernel for each use.
+const PART: usize = 64 << 10;
 
 /// Whether the first of these paths that exists is a program with AddressSanitizer or LeakSanitizer,
 /// whose check at the end traces its own threads. It cannot do that when the program is traced already,
@@ -93,11 +96,31 @@ const SEARCHED_MAX: u64 = 256 << 20;
 pub(super) fn has_leak_check(paths: &[CString]) -> bool {
     let path = |path: &CString| PathBuf::from(OsStr::from_bytes(path.to_bytes()));
     let Some(file) = paths.iter().map(path).find(|path| path.is_file()) else { return false };
-    let is_small = fs::metadata(&file).is_ok_and(|file| file.len() <= SEARCHED_MAX);
-    let content = if is_small { fs::read(&file).unwrap_or_default() } else { Vec::new() };
-    let is_elf = content.starts_with(b"\x7fELF");
-    let names: [&[u8]; 2] = [b"__asan_init", b"__lsan_init"];
-    is_elf && names.iter().any(|name| content.windows(name.len()).any(|it| it == *name))
+    fs::File::open(file).is_ok_and(|file| names_sanitizer(file.take(SEARCHED_MAX)))
+}
+
+/// Whether an ELF file contains the name of a function of the sanitizers.
+fn names_sanitizer(mut file: impl Read) -> bool {
+    const NAMES: [&[u8]; 2] = [b"__asan_init", b"__lsan_init"];
+    let overlap = NAMES[0].len() - 1;
+    let mut part = vec![0; PART];
+    let mut kept = 0;
+    let mut is_first = true;
+    loop {
+        let Ok(length) = file.read(&mut part[kept..]) else { return false };
+        let end = kept + length;
+        if length == 0 || is_first && !part[..end].starts_with(b"\x7fELF") {
+            return false;
+        }
+        is_first = false;
+        if NAMES.iter().any(|name| memchr::memmem::find(&part[..end], name).is_some()) {
+            return true;
+        }
+        // A name may lie across the border of two parts.
+        let begin = end.saturating_sub(overlap);
+        part.copy_within(begin..end, 0);
+        kept = end - begin;
+    }
 }
 
 /// The environment of this process. `disables_leak_check` changes it for LeakSanitizer, unless it has an
@@ -170,4 +193,22 @@ fn hint() -> String {
         );
     }
     String::from("a security module may forbid ptrace; run it with `--cap-add=SYS_PTRACE`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sanitizer_is_found_across_the_border_of_two_parts_and_only_in_elf_files() {
+        for before in [4, 100, PART - 5, PART, 3 * PART - 11] {
+            let mut file = b"\x7fELF".to_vec();
+            file.resize(before, 0);
+            file.extend(b"__asan_init and more");
+            assert!(names_sanitizer(&file[..]), "{before}");
+            file[0] = b'#';
+            assert!(!names_sanitizer(&file[..]), "{before}");
+        }
+        assert!(!names_sanitizer(&b"\x7fELF __asan_ini"[..]));
+    }
 }
