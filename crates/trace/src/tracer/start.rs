@@ -87,7 +87,7 @@ const LEAK_OPTIONS: &str = "LSAN_OPTIONS";
 /// How much of a program is searched for the sanitizer, in bytes.
 const SEARCHED_MAX: u64 = 256 << 20;
 
-/// How much is read at a time: less than what the allocator gets anew from the kernel for each use.
+/// How much is read at a time: less than what the allocator takes from the kernel again for each use.
 const PART: usize = 64 << 10;
 
 /// Whether the first of these paths that exists is a program with AddressSanitizer or LeakSanitizer,
