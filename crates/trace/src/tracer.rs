@@ -180,6 +180,7 @@ pub fn run(
         tasks: FxHashMap::default(),
         early: FxHashMap::default(),
         early_at_last_tick: Vec::new(),
+        interrupted: FxHashMap::default(),
         poison,
         model: Model::new(),
         stacks: Stacks::new(),
@@ -209,8 +210,8 @@ struct Task {
     deferred: Option<Deferred>,
     /// A number of the quarantine that this task is made to close.
     eviction: Option<Eviction>,
-    /// The stack of the call that runs another program.
-    exec_stack: StackId,
+    /// The number that its last call of the table closes, if that was a close whose result is known.
+    closing: Option<i32>,
     /// Whether the gap of 32-bit calls was reported.
     is_of_32_bits: bool,
 }
@@ -222,7 +223,7 @@ impl Task {
             call: None,
             deferred: None,
             eviction: None,
-            exec_stack: StackId::NONE,
+            closing: None,
             is_of_32_bits: false,
         }
     }
@@ -237,6 +238,15 @@ struct InCall {
     stack: StackId,
     /// The quarantine replaced the close of this number.
     holds: Option<i32>,
+}
+
+/// A call in which a thread ended, because another one ended the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupted {
+    /// It may have created descriptors that no event reports.
+    Creation,
+    /// It may not have closed this number, although an event reports it.
+    Close(i32),
 }
 
 /// A call that returns the lowest free numbers, or fails.
@@ -262,6 +272,8 @@ struct Tracer<'a> {
     /// Stops of children whose creation was not yet reported.
     early: FxHashMap<i32, i32>,
     early_at_last_tick: Vec<i32>,
+    /// Calls of threads that ended inside them, by process: their effect is unknown.
+    interrupted: FxHashMap<i32, Vec<Interrupted>>,
     poison: Option<Poison>,
     model: Model,
     stacks: Stacks,
@@ -386,6 +398,7 @@ impl Tracer<'_> {
             if task == gone.process {
                 self.unwinder.ended(task);
                 self.python.ended(task);
+                self.interrupted.remove(&task);
             }
         }
         if task == self.root && !self.tasks.is_empty() {

@@ -16,6 +16,9 @@ impl Tracer<'_> {
             return;
         };
         self.look_up(task);
+        if let Some(it) = self.tasks.get_mut(&task) {
+            it.closing = None;
+        }
         if index == u64::from(CALL_32) {
             self.has_32_bit_calls(task);
             return;
@@ -49,12 +52,8 @@ impl Tracer<'_> {
                 }
             }
             Action::ReceiveMany => self.await_exit(it),
-            Action::Exec => {
-                let stack = self.stack(it.task, &it.registers);
-                if let Some(task) = self.tasks.get_mut(&it.task) {
-                    task.exec_stack = stack;
-                }
-            }
+            // It has an event of its own.
+            Action::Exec => {}
             Action::Name => {
                 let mut name = [0; 16];
                 let length = memory::read(it.task, it.arguments[1], &mut name);
@@ -101,6 +100,9 @@ impl Tracer<'_> {
             let stack = self.stack(it.task, &it.registers);
             let closed = What::Closed { number, error: None, is_quarantined: false, stack };
             self.emit(it.task, closed);
+            if let Some(task) = self.tasks.get_mut(&it.task) {
+                task.closing = Some(number);
+            }
         } else {
             self.await_exit(it);
         }

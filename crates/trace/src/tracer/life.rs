@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Task, Tracer, listing};
+use super::{Interrupted, Task, Tracer, listing};
 use crate::event::{Gap, OpenFd, Opened, Tid, What};
 use crate::mentions;
 use crate::stack::StackId;
@@ -121,6 +121,7 @@ impl Tracer<'_> {
         if !self.has_started {
             return;
         }
+        self.note_interrupted(task, process);
         // Other threads may have changed it through /proc.
         if self.model.thread(Tid(task)).map(|it| it.name.to_string()) != listing::thread_name(task)
         {
@@ -128,6 +129,7 @@ impl Tracer<'_> {
         }
         let open = self.model.is_sole_user(Tid(task)).then(|| {
             let mut open = self.listed(task);
+            self.forget_interrupted(task, process, &mut open);
             let is_wanted = |fd: &OpenFd| fd.number > 2;
             listing::add_details(process, &mut open, is_wanted);
             open
@@ -137,6 +139,31 @@ impl Tracer<'_> {
             self.unwinder.ending(process, &mut self.stacks);
         }
         self.emit(task, What::Ending { open, status });
+    }
+
+    /// Notes the call in which a task ends.
+    fn note_interrupted(&mut self, task: i32, process: i32) {
+        let Some(it) = self.tasks.get(&task) else { return };
+        let call = it.call.map(|call| match call.holds {
+            Some(number) => Interrupted::Close(number),
+            None => Interrupted::Creation,
+        });
+        let close = it.closing.map(Interrupted::Close);
+        if call.is_some() || close.is_some() {
+            self.interrupted.entry(process).or_default().extend(call.into_iter().chain(close));
+        }
+    }
+
+    /// Leaves out of the list what differs from the events because a thread ended inside a call. Nothing
+    /// used it.
+    fn forget_interrupted(&self, task: i32, process: i32, open: &mut Vec<OpenFd>) {
+        let Some(calls) = self.interrupted.get(&process) else { return };
+        open.retain(|fd| {
+            let is_unknown = self.model.is_open(Tid(task), fd.number) == Some(false);
+            let is_explained = calls.contains(&Interrupted::Close(fd.number))
+                || calls.contains(&Interrupted::Creation);
+            !(is_unknown && is_explained)
+        });
     }
 
     /// A task gets a signal. Returns the signal to deliver.
