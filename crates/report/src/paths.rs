@@ -57,6 +57,10 @@ impl Places {
 
     fn show(&self, file: &str) -> Shown {
         let path = Path::new(file);
+        // Code in no file: Python's `<string>` and `<stdin>`.
+        if file.starts_with('<') {
+            return Shown { path: file.to_owned(), is_inside: false };
+        }
         let inside = |path: &Path| {
             let below = path.strip_prefix(self.top.as_deref()?).ok()?;
             Some(Shown { path: below.to_string_lossy().into_owned(), is_inside: true })
@@ -105,6 +109,7 @@ mod tests {
             ("/home/a/.cargo/registry/src/index-1/x-1.0/src/lib.rs", "x-1.0/src/lib.rs", false),
             ("/rustc/0123/library/std/src/net.rs", "library/std/src/net.rs", false),
             ("/opt/generated.rs", "/opt/generated.rs", false),
+            ("<string>", "<string>", false),
         ] {
             assert_eq!(places.show(file), Shown { path: path.to_owned(), is_inside }, "{file}");
         }

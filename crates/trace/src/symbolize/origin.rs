@@ -146,7 +146,7 @@ pub(super) fn of_script(file: &str, folder: &str) -> Origin {
         let end = rest.match_indices('/').nth(parts - 1).map_or(rest.len(), |(end, _)| end);
         return Origin::of(rest[..end].trim_end_matches(".py"), Some(rest));
     }
-    let is_standard = plain.starts_with('<')
+    let is_standard = plain.starts_with('<') && !is_unsaved(plain)
         || plain.starts_with("node:")
         || plain.starts_with("internal/")
         || plain.contains("/lib/python3")
@@ -155,6 +155,12 @@ pub(super) fn of_script(file: &str, folder: &str) -> Origin {
         return Origin::of(StackFrame::STD, Some(plain));
     }
     Origin::own(below(plain, folder))
+}
+
+/// Whether Python's name of a file stands for the author's code that is in no file: that of `-c`, of
+/// standard input and of an interactive session. Others, such as `<frozen os>`, are the interpreter's.
+fn is_unsaved(file: &str) -> bool {
+    matches!(file, "<string>" | "<stdin>") || file.starts_with("<python-input-")
 }
 
 /// Rust's standard library, and packages from the registry.
@@ -289,8 +295,16 @@ mod tests {
             other("std", "/usr/lib/python3.11/socket.py")
         );
         assert_eq!(script("<frozen os>"), other("std", "<frozen os>"));
+        assert_eq!(script("<__array_function__ internals>").1, "std");
         let requests = "/v/lib/python3.11/site-packages/requests/api.py";
         assert_eq!(script(requests), other("requests", "requests/api.py"));
         assert_eq!(script("/a/node_modules/@b/c/d.js"), other("@b/c", "@b/c/d.js"));
+    }
+
+    #[test]
+    fn code_of_an_option_or_of_standard_input_is_the_authors() {
+        for name in ["<string>", "<stdin>", "<python-input-3>", "[eval]", "[stdin]"] {
+            assert_eq!(shown(of_script(name, "/work/app")), own(name));
+        }
     }
 }
