@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::failed::history;
+use super::numbers::is_possible;
 use super::programs::is_shell;
 use super::sites::site_of;
 use super::table::{Closed, Descriptor, Origin, State, Table};
@@ -159,7 +160,7 @@ impl Model {
         is_quarantined: bool,
         stack: StackId,
     ) {
-        if number < 0 {
+        if !is_possible(number) {
             return;
         }
         let Some(table) = self.tables.get(&at.table) else { return };

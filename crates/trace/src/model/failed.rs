@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::numbers::is_possible;
 use super::programs::{is_probe, is_shell};
 use super::record::Record;
 use super::runs::Run;
@@ -36,7 +37,7 @@ impl Model {
     /// Another call used a number that is not open.
     pub(super) fn used_closed(&mut self, at: &At, call: &'static str, number: i32, stack: StackId) {
         let is_open = self.tables.get(&at.table).is_some_and(|table| table.open(number).is_some());
-        if number < 0 || is_open {
+        if !is_possible(number) || is_open {
             return;
         }
         self.failed(&Failed { at, call, number, stack, is_close: false });

@@ -5,6 +5,17 @@
 /// treats them as free. The kernel's default limit (`fs.nr_open`) is a quarter of it.
 const NUMBERS_MAX: usize = 1 << 22;
 
+/// The lowest number that no descriptor can have. A table has at most `fs.nr_open` numbers, and the kernel
+/// allows no more than this for it on 64-bit machines: INT_MAX, rounded down to a multiple of 64
+/// (`sysctl_nr_open_max`). The limits of a process are lower, but the model does not know them, and root
+/// can raise them during a trace.
+const IMPOSSIBLE: i32 = i32::MAX & -64;
+
+/// Whether a descriptor can have the number. Programs use others, -1 and INT_MAX, for "no descriptor".
+pub(super) fn is_possible(number: i32) -> bool {
+    (0..IMPOSSIBLE).contains(&number)
+}
+
 /// A set of numbers from 0 to [`NUMBERS_MAX`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Numbers {

@@ -173,12 +173,18 @@ fn a_close_after_a_sweep_is_only_a_warning() {
 }
 
 #[test]
-fn the_close_of_a_negative_number_is_no_finding() {
+fn the_close_of_a_number_that_no_descriptor_can_have_is_no_finding() {
+    for number in [-1, i32::MIN, i32::MAX, i32::MAX - 63] {
+        let mut program = Program::start();
+        program.closed(1, number, Some(EBADF), false, 10);
+        program.event(1, What::UsedClosed { call: "read", number, stack: StackId(11) });
+        program.end(1);
+        assert_eq!(program.kinds(), [], "{number}");
+    }
     let mut program = Program::start();
-    program.closed(1, -1, Some(EBADF), false, 10);
-    program.event(1, What::UsedClosed { call: "read", number: -1, stack: StackId(11) });
+    program.closed(1, i32::MAX - 64, Some(EBADF), false, 10);
     program.end(1);
-    assert_eq!(program.kinds(), []);
+    assert_eq!(program.kinds(), [Kind::NotOpen]);
 }
 
 #[test]
