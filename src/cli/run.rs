@@ -95,8 +95,9 @@ pub(super) struct RunArguments {
     command: Vec<OsString>,
 
     /// Findings that fail the run, with exit code 23: codes with commas between them, as in
-    /// `leak,double-close`; `any` (all but notes); or `none`. [default: double-close, use-after-close, and
-    /// exec-leak of what a program does not use and was not passed on purpose]
+    /// `leak,double-close`; `any`, which is every error and warning; or `none`. Notes never fail, except
+    /// those of overwritten-fd and open-at-exit if these are named. [default: double-close,
+    /// use-after-close, and exec-leak of what a program does not use and was not passed on purpose]
     #[arg(long, value_name = "CODES", value_parser = fail_on::parse)]
     fail_on: Option<FailOn>,
 
@@ -256,8 +257,8 @@ impl RunArguments {
         let mut findings = judge::judge(&trace.model);
         let all = findings.len();
         // Functions and lines take tens of milliseconds for each file, so notes that are not shown have
-        // none. `--fail-on` can make them errors.
-        if !self.notes && self.fail_on.is_none() {
+        // none. `--fail-on` can make some errors.
+        if !self.notes && !self.fail_on.as_ref().is_some_and(FailOn::selects_notes) {
             findings.retain(|finding| finding.severity != finding::Severity::Note);
         }
         let mut report = report::run_report(&findings, &trace.model, &trace.stacks, symbolizer);

@@ -154,6 +154,34 @@ fn a_double_close_fails_the_run_unless_other_codes_do() {
 }
 
 #[test]
+fn notes_fail_by_the_names_of_their_codes_only() {
+    let Some(python) = python() else { return };
+    // A check whether a number is open, and a descriptor that is open at the end.
+    let script = "\
+import fcntl, os
+os.open('/etc/passwd', os.O_RDONLY)
+try:
+    fcntl.fcntl(77, fcntl.F_GETFD)
+except OSError:
+    pass
+os._exit(0)
+";
+    for (options, code, expected) in [
+        (&["--notes"][..], 0, &["note[not-open]: ", "note[open-at-exit]: "][..]),
+        (&["--notes", "--fail-on", "any"], 0, &["note[not-open]: ", "note[open-at-exit]: "]),
+        (&["--notes", "--fail-on", "not-open"], 0, &["note[not-open]: "]),
+        (&["--fail-on", "any"], 0, &["no findings; "]),
+        (&["--fail-on", "open-at-exit"], 23, &["error[open-at-exit]: ", "1 error (open-at-exit)"]),
+    ] {
+        let words = [&["--check-uses"], options, &["--", &python, "-c", script]].concat();
+        let output = output(&words);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {text}");
+        assert!(expected.iter().all(|part| text.contains(part)), "{options:?}: {text}");
+    }
+}
+
+#[test]
 fn the_summary_is_the_last_line_and_quiet_omits_it() {
     let output = self::output(&["--", "true"]);
     let text = stderr(&output);

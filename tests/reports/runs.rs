@@ -102,7 +102,7 @@ fn a_summary_counts_by_severity_and_says_what_is_left_out() {
     let expected =
         "2 errors (double-close), 1 warning (leak); 1 note is not shown, `--notes` shows it";
     assert_eq!(report.summary(), format!("{was_ended}{expected}"));
-    report.set_failing(|code| code == Code::Leak);
+    report.set_failing(|code, _| code == Code::Leak);
     assert!(report.has_errors());
     assert_eq!(report.findings[0].code, Code::Leak);
     report.omit_known(|index| index == 0);

@@ -1,29 +1,39 @@
 //! The option `--fail-on`: which findings fail the run.
 
-use echown_report::{Code, RunFinding, RunReport};
+use echown_report::{Code, RunFinding, RunReport, Severity};
 
-/// Codes of notes: what they say is often intended, so that only their own names make them fail.
+/// Codes that have only notes. What a note says is often intended, so that it fails only if its code is one
+/// of these and is named: `exec-leak` does not select notes about programs that work together.
 const NOTES: [Code; 2] = [Code::OverwrittenFd, Code::OpenAtExit];
 
 /// Which findings fail the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FailOn {
-    /// All but notes.
+    /// All errors and warnings, and no notes.
     Any,
     /// None.
     None,
-    /// Those of these codes.
+    /// Those of these codes: errors and warnings, and notes only of codes that have nothing else.
     Codes(Vec<Code>),
 }
 
 impl FailOn {
     /// Makes these findings of a report errors, and others warnings.
     pub(super) fn apply(&self, report: &mut RunReport) {
-        report.set_failing(|code| match self {
-            FailOn::Any => !NOTES.contains(&code),
+        report.set_failing(|code, severity| self.selects(code, severity == Severity::Note));
+    }
+
+    /// Whether a note can fail.
+    pub(super) fn selects_notes(&self) -> bool {
+        NOTES.iter().any(|code| self.selects(*code, true))
+    }
+
+    fn selects(&self, code: Code, is_note: bool) -> bool {
+        match self {
+            FailOn::Any => !is_note,
             FailOn::None => false,
-            FailOn::Codes(codes) => codes.contains(&code),
-        });
+            FailOn::Codes(codes) => codes.contains(&code) && (!is_note || NOTES.contains(&code)),
+        }
     }
 }
 
@@ -47,6 +57,26 @@ fn expected() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_fails_only_by_the_name_of_a_code_that_has_nothing_else() {
+        let codes = |text| parse(text).expect("it is valid");
+        for (text, code, warning, note) in [
+            ("any", Code::NotOpen, true, false),
+            ("any", Code::OpenAtExit, true, false),
+            ("none", Code::DoubleClose, false, false),
+            ("not-open,exec-leak", Code::NotOpen, true, false),
+            ("not-open,exec-leak", Code::ExecLeak, true, false),
+            ("not-open,exec-leak", Code::OpenAtExit, false, false),
+            ("leak,open-at-exit", Code::OpenAtExit, true, true),
+        ] {
+            let fail_on = codes(text);
+            let selected = [false, true].map(|is_note| fail_on.selects(code, is_note));
+            assert_eq!(selected, [warning, note], "{text}: {code}");
+        }
+        assert!(codes("leak,open-at-exit").selects_notes());
+        assert!(!codes("any").selects_notes());
+    }
 
     #[test]
     fn words_and_codes_are_accepted_and_others_are_named() {

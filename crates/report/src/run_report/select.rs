@@ -4,12 +4,12 @@ use super::{RunFinding, RunReport, Severity};
 use crate::{Code, Suppression};
 
 impl RunReport {
-    /// Makes the findings of the codes for which `is_failing` is true errors, and all other errors
+    /// Makes the findings for whose code and severity `is_failing` is true errors, and all other errors
     /// warnings. Then sorts the findings, most severe first.
-    pub fn set_failing(&mut self, is_failing: impl Fn(Code) -> bool) {
+    pub fn set_failing(&mut self, is_failing: impl Fn(Code, Severity) -> bool) {
         for finding in &mut self.findings {
             finding.severity = match finding.severity {
-                _ if is_failing(finding.code) => Severity::Error,
+                severity if is_failing(finding.code, severity) => Severity::Error,
                 Severity::Error => Severity::Warning,
                 other => other,
             };
