@@ -4,24 +4,28 @@
 //! A file is known by device, inode and time of modification, and is read when the first stack has a
 //! frame in it. All processes share what is known about a file, wherever it is mapped.
 //!
-//! Limits: a file's tables have at most 64 MiB each, those of all files 1 GiB. A file that cannot be read
-//! or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`] names it. At
-//! most 128 files stay open.
+//! Limits: a file's tables have at most 64 MiB each, what is read of all files whole 1 GiB. A file that
+//! cannot be read or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`]
+//! names it. At most 128 files stay open for the names of functions, and at most 256, or a quarter of
+//! what this process may open, for their tables; those of further files are read whole.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::process::{Resource, getrlimit};
 
-use self::elf::Elf;
+use self::elf::{Elf, Loaded, Part, Source};
 use self::maps::MapsLine;
 use self::tables::{Entry, Table};
 use crate::stack::{Module, ModuleId, Stacks};
 
 pub(crate) mod elf;
+mod entries;
 mod maps;
 pub(crate) mod space;
 pub(crate) mod tables;
@@ -44,6 +48,9 @@ const START_SIZE: u64 = 64;
 /// The maximum number of files that are kept open.
 const KEPT_MAX: usize = 128;
 
+/// The maximum number of files that stay open for their tables.
+const OPEN_MAX: usize = 256;
+
 /// The maximum number of notes.
 const NOTES_MAX: usize = 32;
 
@@ -52,7 +59,6 @@ const NOTES_MAX: usize = 32;
 pub(crate) struct FileNumber(u32);
 
 /// All files.
-#[derive(Default)]
 pub(crate) struct Files {
     files: Vec<CodeFile>,
     numbers: FxHashMap<((u64, u64), i64), FileNumber>,
@@ -60,8 +66,10 @@ pub(crate) struct Files {
     recent: FxHashMap<(u64, u64), (Instant, FileNumber)>,
     /// Files outside of the system's folders, which may be deleted before the report: `go run` deletes
     /// its program. See [`Files::take_kept`].
-    kept: Vec<(FileNumber, File)>,
+    kept: Vec<(FileNumber, Arc<File>)>,
     kept_count: usize,
+    /// How many files may still be opened for their tables.
+    open_left: usize,
     size: usize,
     notes: Vec<String>,
 }
@@ -102,6 +110,23 @@ pub(crate) struct Facts {
     pub(crate) is_start: bool,
     /// Whether its code keeps frame pointers, as far as its compiler is known.
     pub(crate) has_pointers: bool,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        Files {
+            files: Vec::new(),
+            numbers: FxHashMap::default(),
+            recent: FxHashMap::default(),
+            kept: Vec::new(),
+            kept_count: 0,
+            open_left: OPEN_MAX.min(limit / 4),
+            size: 0,
+            notes: Vec::new(),
+        }
+    }
 }
 
 impl Files {
@@ -205,7 +230,7 @@ impl Files {
     }
 
     /// The files that were read since the last call and are to be kept open for their names.
-    pub(crate) fn take_kept(&mut self) -> Vec<(FileNumber, File)> {
+    pub(crate) fn take_kept(&mut self) -> Vec<(FileNumber, Arc<File>)> {
         std::mem::take(&mut self.kept)
     }
 
@@ -218,31 +243,11 @@ impl Files {
         let module = &self.get(number).module;
         let is_system = is_of_system(module.path.as_bytes());
         let result = match open(process, module, range) {
-            Some(file) => {
-                let elf = Elf::read(&file).map_err(|error| error.to_string());
-                if !is_system && elf.is_ok() && self.kept_count < KEPT_MAX {
-                    self.kept_count += 1;
-                    self.kept.push((number, file));
-                }
-                elf
-            }
+            Some(file) => self.read(number, Arc::new(file), is_system),
             None => Err(String::from("it could not be opened, or another file is there now")),
         };
-        let result = result.and_then(|elf| {
-            let size = self.size + elf.size();
-            if size <= TABLES_MAX {
-                Ok((elf, size))
-            } else {
-                Err(String::from("the tables of all programs exceed 1 GiB"))
-            }
-        });
         let state = match result {
-            Ok((mut elf, size)) => {
-                self.size = size;
-                let tables = tables::tables(&elf);
-                (elf.eh_frame, elf.eh_frame_hdr, elf.debug_frame) = (None, None, None);
-                State::Read(Box::new(Code { elf, tables }))
-            }
+            Ok(code) => State::Read(Box::new(code)),
             Err(reason) => {
                 if self.notes.len() < NOTES_MAX {
                     let path = echown_fd::escape::bytes(self.get(number).module.path.as_bytes());
@@ -252,6 +257,34 @@ impl Files {
             }
         };
         self.get_mut(number).state = state;
+    }
+
+    fn read(
+        &mut self,
+        number: FileNumber,
+        file: Arc<File>,
+        is_system: bool,
+    ) -> Result<Code, String> {
+        let mut elf = Elf::read(&*file).map_err(|error| error.to_string())?;
+        if !is_system && self.kept_count < KEPT_MAX {
+            self.kept_count += 1;
+            self.kept.push((number, Arc::clone(&file)));
+        }
+        let source: Arc<dyn Source> = if self.open_left > 0 {
+            self.open_left -= 1;
+            file
+        } else {
+            let parts: Vec<Part> = elf.eh_frame.into_iter().chain(elf.eh_frame_hdr).collect();
+            self.size += parts.iter().map(|part| part.size as usize).sum::<usize>();
+            Arc::new(Loaded::new(&*file, &parts).ok_or("its table of call frames is damaged")?)
+        };
+        let tables = tables::tables(&elf, &source);
+        elf.debug_frame = None;
+        self.size += tables.iter().map(Table::size).sum::<usize>();
+        if self.size > TABLES_MAX {
+            return Err(String::from("the tables of all programs exceed 1 GiB"));
+        }
+        Ok(Code { elf, tables })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,7 @@ pub struct Stacks {
     by_hash: FxHashMap<u64, Vec<StackId>>,
     modules: Vec<Module>,
     module_ids: FxHashMap<((u64, u64), i64), ModuleId>,
-    files: FxHashMap<ModuleId, File>,
+    files: FxHashMap<ModuleId, Arc<File>>,
     generated: FxHashMap<(i32, u64), ScriptFrame>,
     scripts: Vec<ScriptFrame>,
     script_ids: FxHashMap<ScriptFrame, u32>,
@@ -161,14 +162,14 @@ impl Stacks {
     }
 
     /// Keeps a file open until its functions are named: it may be deleted by then.
-    pub fn keep_file(&mut self, id: ModuleId, file: File) {
+    pub fn keep_file(&mut self, id: ModuleId, file: Arc<File>) {
         self.files.insert(id, file);
     }
 
     /// A file that was kept open.
     #[must_use]
     pub fn kept_file(&self, id: ModuleId) -> Option<&File> {
-        self.files.get(&id)
+        self.files.get(&id).map(|file| &**file)
     }
 
     /// Names the code that a process made at an address: see [`Frame::Generated`].

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ const ADDRESS_MAX: u64 = 1 << 47;
 pub(crate) trait Source {
     /// `length` bytes at an offset, or nothing if there are fewer.
     fn read(&self, offset: u64, length: usize) -> Option<Vec<u8>>;
+
+    /// Copies what there is at an offset, and returns how much.
+    fn fill(&self, offset: u64, to: &mut [u8]) -> usize;
 }
 
 impl Source for File {
@@ -48,6 +52,10 @@ impl Source for File {
         self.read_exact_at(&mut bytes, offset).ok()?;
         Some(bytes)
     }
+
+    fn fill(&self, offset: u64, to: &mut [u8]) -> usize {
+        self.read_at(to, offset).unwrap_or(0)
+    }
 }
 
 impl Source for [u8] {
@@ -55,6 +63,50 @@ impl Source for [u8] {
         let start = usize::try_from(offset).ok()?;
         self.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
     }
+
+    fn fill(&self, offset: u64, to: &mut [u8]) -> usize {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        let length = to.len().min(self.len() - start);
+        to[..length].copy_from_slice(&self[start..start + length]);
+        length
+    }
+}
+
+/// The tables of a file that does not stay open.
+pub(crate) struct Loaded(Vec<(u64, Vec<u8>)>);
+
+impl Loaded {
+    /// Reads these parts, which are searched by [`Source::fill`] within one of them.
+    pub(crate) fn new<S: Source + ?Sized>(source: &S, parts: &[Part]) -> Option<Loaded> {
+        let read = |it: &Part| Some((it.offset, source.read(it.offset, it.size as usize)?));
+        parts.iter().map(read).collect::<Option<_>>().map(Loaded)
+    }
+}
+
+impl Source for Loaded {
+    fn read(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        (self.fill(offset, &mut bytes) == length).then_some(bytes)
+    }
+
+    fn fill(&self, offset: u64, to: &mut [u8]) -> usize {
+        let part = self.0.iter().find_map(|(start, bytes)| {
+            let at = offset.checked_sub(*start)?;
+            (at < bytes.len() as u64).then_some((at, bytes))
+        });
+        part.map_or(0, |(at, bytes)| bytes.fill(at, to))
+    }
+}
+
+/// Where a section is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// The address that the file states for it.
+    pub(crate) address: u64,
+    /// Where it is in the file.
+    pub(crate) offset: u64,
+    /// Its size, at most that of a table.
+    pub(crate) size: u64,
 }
 
 /// Why a file cannot be used.
@@ -101,14 +153,16 @@ pub(crate) struct Section {
 /// What unwinding needs of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Elf {
+    /// Where the names of symbols are in the file.
+    pub(crate) names: Vec<Range<u64>>,
     /// Where `.gopclntab` is in the file, and its size.
     pub(crate) go_table: Option<(u64, u64)>,
     /// What is loaded to memory.
     pub(crate) segments: Vec<Segment>,
     /// `.eh_frame`.
-    pub(crate) eh_frame: Option<Section>,
+    pub(crate) eh_frame: Option<Part>,
     /// `.eh_frame_hdr`.
-    pub(crate) eh_frame_hdr: Option<Section>,
+    pub(crate) eh_frame_hdr: Option<Part>,
     /// `.debug_frame`.
     pub(crate) debug_frame: Option<Section>,
     /// The stated addresses of `.text` and `.got`, to which entries may be relative.
@@ -147,12 +201,6 @@ impl Elf {
         Some(segment.address + (offset - segment.offset))
     }
 
-    /// How many bytes its tables take.
-    pub(crate) fn size(&self) -> usize {
-        let tables = [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame];
-        tables.into_iter().flatten().map(|section| section.data.len()).sum()
-    }
-
     fn add_sections<S: Source + ?Sized>(
         &mut self,
         source: &S,
@@ -176,13 +224,17 @@ impl Elf {
         }
         let names = source.read(names.sh_offset.get(e), size as usize).ok_or(damaged)?;
         for section in sections {
+            if section.sh_type.get(e) == object::elf::SHT_STRTAB {
+                let start = section.sh_offset.get(e);
+                self.names.push(start..start.saturating_add(section.sh_size.get(e)));
+            }
             let name = names.get(section.sh_name.get(e) as usize..).unwrap_or_default();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
             let address = section.sh_addr.get(e);
             match name {
-                b".eh_frame" => self.eh_frame = Some(read_section(source, section)?),
-                b".eh_frame_hdr" => self.eh_frame_hdr = Some(read_section(source, section)?),
-                b".debug_frame" => self.debug_frame = Some(read_section(source, section)?),
+                b".eh_frame" => self.eh_frame = part(section)?,
+                b".eh_frame_hdr" => self.eh_frame_hdr = part(section)?,
+                b".debug_frame" => self.debug_frame = read_section(source, section)?,
                 b".text" => self.text = address,
                 b".got" => self.got = address,
                 b".gopclntab" | b".data.rel.ro.gopclntab" => {
@@ -221,26 +273,34 @@ fn segments<S: Source + ?Sized>(
     if segments.iter().all(is_sane) { Ok(segments) } else { Err(damaged) }
 }
 
+/// Where a table is. A file of debug information has no bytes of it.
+fn part(section: &SectionHeader64<LittleEndian>) -> Result<Option<Part>, ElfError> {
+    let e = LittleEndian;
+    let part = Part {
+        address: section.sh_addr.get(e),
+        offset: section.sh_offset.get(e),
+        size: section.sh_size.get(e),
+    };
+    if part.size > TABLE_MAX {
+        return Err(ElfError::TooLarge("table of call frames"));
+    }
+    if part.address > ADDRESS_MAX || part.offset > ADDRESS_MAX {
+        return Err(ElfError::Damaged("table of call frames"));
+    }
+    let is_empty = section.sh_type.get(e) == object::elf::SHT_NOBITS || part.size == 0;
+    Ok((!is_empty).then_some(part))
+}
+
 fn read_section<S: Source + ?Sized>(
     source: &S,
     section: &SectionHeader64<LittleEndian>,
-) -> Result<Section, ElfError> {
+) -> Result<Option<Section>, ElfError> {
     let e = LittleEndian;
     let damaged = ElfError::Damaged("table of call frames");
-    let (size, address) = (section.sh_size.get(e), section.sh_addr.get(e));
-    if size > TABLE_MAX {
-        return Err(ElfError::TooLarge("table of call frames"));
-    }
-    if address > ADDRESS_MAX {
-        return Err(damaged);
-    }
-    if section.sh_type.get(e) == object::elf::SHT_NOBITS {
-        // A file of debug information has no bytes of it.
-        return Ok(Section { address, data: Arc::from([]) });
-    }
-    let data = source.read(section.sh_offset.get(e), size as usize).ok_or(damaged)?;
+    let Some(Part { address, offset, size }) = part(section)? else { return Ok(None) };
+    let data = source.read(offset, size as usize).ok_or(damaged)?;
     if section.sh_flags.get(e).0 & object::elf::SHF_COMPRESSED.0 == 0 {
-        return Ok(Section { address, data: data.into() });
+        return Ok(Some(Section { address, data: data.into() }));
     }
     let start = size_of::<CompressionHeader64<LittleEndian>>();
     let header = data.get(..start).and_then(one::<CompressionHeader64<LittleEndian>>);
@@ -255,7 +315,7 @@ fn read_section<S: Source + ?Sized>(
     if plain.len() as u64 > TABLE_MAX {
         return Err(ElfError::TooLarge("table of call frames"));
     }
-    Ok(Section { address, data: plain.into() })
+    Ok(Some(Section { address, data: plain.into() }))
 }
 
 fn one<T: Pod>(bytes: &[u8]) -> Option<&T> {

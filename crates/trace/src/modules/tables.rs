@@ -4,18 +4,20 @@
 //! checked here: whether there is one, for otherwise framehop guesses without saying so, and whether it
 //! can be evaluated in bounded time, for an expression of a table may contain a loop.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder as _};
 use gimli::{
-    BaseAddresses, CallFrameInstruction, CfaRule, CieOrFde, DebugFrame, EhFrame, EhFrameHdr,
-    EndianSlice, FrameDescriptionEntry, LittleEndian, Operation, RegisterRule, UnwindContext,
-    UnwindExpression, UnwindSection, X86_64,
+    BaseAddresses, CallFrameInstruction, CfaRule, CieOrFde, DebugFrame, EhFrame, EndianSlice,
+    FrameDescriptionEntry, LittleEndian, Operation, RegisterRule, UnwindContext, UnwindExpression,
+    UnwindSection, X86_64,
 };
 
-use super::elf::{Elf, Section};
+use super::elf::{Elf, Section, Source};
+use super::entries::{Copied, Entries};
 
 /// The maximum number of functions of a table without an index.
 const FUNCTIONS_MAX: usize = 2_000_000;
@@ -24,16 +26,11 @@ const FUNCTIONS_MAX: usize = 2_000_000;
 /// thousands.
 const INSTRUCTIONS_MAX: usize = 100_000;
 
+/// The maximum number of entries of a file that are kept.
+const PARTS_MAX: usize = 1 << 14;
+
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 type Fde<'a> = FrameDescriptionEntry<Bytes<'a>>;
-
-/// How the table finds an entry.
-enum Index {
-    /// By the sorted list in `.eh_frame_hdr`.
-    Header(Arc<[u8]>),
-    /// By a sorted list of start, end and offset of each entry, made here.
-    Made(Vec<(u64, u64, usize)>),
-}
 
 /// Which section it is: their formats differ a little.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,12 +42,35 @@ enum Kind {
 /// One table of a file.
 pub(crate) struct Table {
     kind: Kind,
-    index: Index,
-    section: Arc<[u8]>,
-    bases: BaseAddresses,
-    unwinder: UnwinderX86_64<Arc<[u8]>>,
+    content: Content,
+    /// What the bases and the module of each section are made of.
+    layout: Layout,
     cache: CacheX86_64,
     context: UnwindContext<usize>,
+}
+
+/// What is known of the table.
+enum Content {
+    /// All of it, with a sorted list of start, end and offset of each entry.
+    Whole { piece: Piece, index: Vec<(u64, u64, usize)> },
+    /// The entries that were needed so far, by start, with end and offset.
+    Parts { entries: Entries, known: BTreeMap<u64, (u64, usize, Piece)> },
+}
+
+/// A section, whole or with one entry, and its unwinder.
+struct Piece {
+    data: Arc<[u8]>,
+    bases: BaseAddresses,
+    unwinder: UnwinderX86_64<Arc<[u8]>>,
+}
+
+/// The addresses that a file states.
+#[derive(Clone, Copy)]
+struct Layout {
+    start: u64,
+    end: u64,
+    text: u64,
+    got: u64,
 }
 
 /// What a table has about an address.
@@ -83,118 +103,62 @@ pub(crate) enum Step {
     Failed,
 }
 
-/// The tables of a file.
-pub(crate) fn tables(elf: &Elf) -> Vec<Table> {
+/// The tables of a file, which are in the source.
+pub(crate) fn tables(elf: &Elf, source: &Arc<dyn Source>) -> Vec<Table> {
     let mut tables = Vec::new();
-    if let Some(eh_frame) = elf.eh_frame.as_ref().filter(|it| !it.data.is_empty()) {
-        tables.extend(Table::new(elf, Kind::EhFrame, eh_frame));
+    if let Some(eh_frame) = elf.eh_frame {
+        let list = elf.eh_frame_hdr;
+        let entries = list.and_then(|list| Entries::new(Arc::clone(source), list, eh_frame));
+        tables.extend(match entries {
+            Some(entries) => Table::of_parts(elf, entries),
+            None => source
+                .read(eh_frame.offset, eh_frame.size as usize)
+                .and_then(|data| Table::whole(elf, Kind::EhFrame, eh_frame.address, data.into())),
+        });
     }
-    if let Some(debug_frame) = elf.debug_frame.as_ref().filter(|it| !it.data.is_empty()) {
-        tables.extend(Table::new(elf, Kind::DebugFrame, debug_frame));
+    if let Some(Section { address, data }) = &elf.debug_frame {
+        tables.extend(Table::whole(elf, Kind::DebugFrame, *address, Arc::clone(data)));
     }
     tables
 }
 
 impl Table {
-    fn new(elf: &Elf, kind: Kind, section: &Section) -> Option<Table> {
-        let header = elf.eh_frame_hdr.as_ref().filter(|it| !it.data.is_empty());
-        let header = header.filter(|_| kind == Kind::EhFrame);
-        let mut bases = BaseAddresses::default().set_text(elf.text).set_got(elf.got);
-        if kind == Kind::EhFrame {
-            bases = bases.set_eh_frame(section.address);
-        }
-        if let Some(header) = header {
-            bases = bases.set_eh_frame_hdr(header.address);
-        }
-        let has_list = header.is_some_and(|it| has_list(&it.data, &bases));
-        let index = match header {
-            Some(header) if has_list => Index::Header(Arc::clone(&header.data)),
-            _ => Index::Made(match kind {
-                Kind::EhFrame => made_index(&eh_frame(&section.data), &bases),
-                Kind::DebugFrame => made_index(&debug_frame(&section.data), &bases),
-            }),
+    fn whole(elf: &Elf, kind: Kind, address: u64, data: Arc<[u8]>) -> Option<Table> {
+        let layout = Layout::new(elf)?;
+        let piece = layout.piece(kind, address, data);
+        let index = match kind {
+            Kind::EhFrame => made_index(&eh_frame(&piece.data), &piece.bases),
+            Kind::DebugFrame => made_index(&debug_frame(&piece.data), &piece.bases),
         };
-        let start = elf.segments.iter().map(|segment| segment.address).min()?;
-        let end = elf.segments.iter().map(|it| it.address + it.size).max()?;
-        let range = |address| address..address;
-        let data = || Some(Arc::clone(&section.data));
-        let sections = ExplicitModuleSectionInfo {
-            base_svma: start,
-            text_svma: Some(range(elf.text)),
-            got_svma: Some(range(elf.got)),
-            eh_frame_svma: (kind == Kind::EhFrame).then(|| range(section.address)),
-            eh_frame: (kind == Kind::EhFrame).then(data).flatten(),
-            debug_frame: (kind == Kind::DebugFrame).then(data).flatten(),
-            eh_frame_hdr_svma: header.filter(|_| has_list).map(|it| range(it.address)),
-            eh_frame_hdr: header.filter(|_| has_list).map(|it| Arc::clone(&it.data)),
-            ..ExplicitModuleSectionInfo::default()
-        };
-        let mut unwinder = UnwinderX86_64::new();
-        // At the stated addresses, not at those of a process, so that all processes share the cache.
-        unwinder.add_module(Module::new(String::new(), start..end, start, sections));
-        Some(Table {
-            kind,
-            index,
-            section: Arc::clone(&section.data),
-            bases,
-            unwinder,
-            cache: CacheX86_64::new(),
-            context: UnwindContext::new(),
-        })
+        Some(Table::new(kind, Content::Whole { piece, index }, layout))
+    }
+
+    fn of_parts(elf: &Elf, entries: Entries) -> Option<Table> {
+        let content = Content::Parts { entries, known: BTreeMap::new() };
+        Some(Table::new(Kind::EhFrame, content, Layout::new(elf)?))
+    }
+
+    fn new(kind: Kind, content: Content, layout: Layout) -> Table {
+        let (cache, context) = (CacheX86_64::new(), UnwindContext::new());
+        Table { kind, content, layout, cache, context }
+    }
+
+    /// How many bytes of the file it keeps from the start.
+    pub(crate) fn size(&self) -> usize {
+        match &self.content {
+            Content::Whole { piece, .. } => piece.data.len(),
+            Content::Parts { .. } => 0,
+        }
     }
 
     /// What it has about a stated address.
     pub(crate) fn entry(&mut self, address: u64) -> Option<Entry> {
-        let section = Arc::clone(&self.section);
+        let (piece, offset) = self.content.find(address, self.layout)?;
+        let context = &mut self.context;
         match self.kind {
-            Kind::EhFrame => self.entry_in(&eh_frame(&section), address),
-            Kind::DebugFrame => self.entry_in(&debug_frame(&section), address),
-        }
-    }
-
-    fn entry_in<'a, S: UnwindSection<Bytes<'a>>>(
-        &mut self,
-        section: &S,
-        address: u64,
-    ) -> Option<Entry> {
-        let offset = self.offset(address)?;
-        let fde = section.fde_from_offset(&self.bases, offset.into(), S::cie_from_offset).ok()?;
-        if !fde.contains(address) || !is_bounded(section, &fde, &self.bases) {
-            return None;
-        }
-        if fde.cie().is_signal_trampoline() {
-            return Some(Entry::Signal);
-        }
-        let row = fde.unwind_info_for_address(section, &self.bases, &mut self.context, address);
-        let row = row.ok()?;
-        let is_at_cfa = match row.register(X86_64::RA) {
-            None | Some(RegisterRule::Undefined | RegisterRule::Offset(_)) => true,
-            Some(_) => false,
-        };
-        match row.cfa() {
-            CfaRule::RegisterAndOffset { register, .. } => match *register {
-                X86_64::RSP if is_at_cfa => Some(Entry::ByStack),
-                X86_64::RSP | X86_64::RBP => Some(Entry::ByPointer),
-                // The values of other registers are unknown.
-                _ => None,
-            },
-            CfaRule::Expression(expression) => by_expression(section, expression, &fde),
-        }
-    }
-
-    /// The offset of the entry that may describe an address.
-    fn offset(&self, address: u64) -> Option<usize> {
-        match &self.index {
-            Index::Header(header) => {
-                let header = EhFrameHdr::new(header, LittleEndian).parse(&self.bases, 8).ok()?;
-                let table = header.table()?;
-                let pointer = table.lookup(address, &self.bases).ok()?;
-                Some(table.pointer_to_offset(pointer).ok()?.0)
-            }
-            Index::Made(entries) => {
-                let after = entries.partition_point(|(start, ..)| *start <= address);
-                let (_, end, offset) = entries.get(after.checked_sub(1)?)?;
-                (address < *end).then_some(*offset)
+            Kind::EhFrame => entry_in(&eh_frame(&piece.data), piece, offset, address, context),
+            Kind::DebugFrame => {
+                entry_in(&debug_frame(&piece.data), piece, offset, address, context)
             }
         }
     }
@@ -212,16 +176,119 @@ impl Table {
             (false, Some(frame)) => frame,
             _ => FrameAddress::from_instruction_pointer(address),
         };
+        let begin = address.wrapping_sub(u64::from(!is_innermost));
+        let Some((piece, _)) = self.content.find(begin, self.layout) else { return Step::Failed };
         let mut read = |address| read(address).ok_or(());
         // Overflows of hostile offsets panic in builds with overflow checks.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            self.unwinder.unwind_frame(frame, registers, &mut self.cache, &mut read)
+            piece.unwinder.unwind_frame(frame, registers, &mut self.cache, &mut read)
         }));
         match result {
             Ok(Ok(Some(_))) => Step::Caller,
             Ok(Ok(None)) => Step::End,
             Ok(Err(_)) | Err(_) => Step::Failed,
         }
+    }
+}
+
+/// What a section has about a stated address, in the entry at an offset.
+fn entry_in<'a, S: UnwindSection<Bytes<'a>>>(
+    section: &S,
+    piece: &Piece,
+    offset: usize,
+    address: u64,
+    context: &mut UnwindContext<usize>,
+) -> Option<Entry> {
+    let fde = section.fde_from_offset(&piece.bases, offset.into(), S::cie_from_offset).ok()?;
+    if !fde.contains(address) || !is_bounded(section, &fde, &piece.bases) {
+        return None;
+    }
+    if fde.cie().is_signal_trampoline() {
+        return Some(Entry::Signal);
+    }
+    let row = fde.unwind_info_for_address(section, &piece.bases, context, address);
+    let row = row.ok()?;
+    let is_at_cfa = match row.register(X86_64::RA) {
+        None | Some(RegisterRule::Undefined | RegisterRule::Offset(_)) => true,
+        Some(_) => false,
+    };
+    match row.cfa() {
+        CfaRule::RegisterAndOffset { register, .. } => match *register {
+            X86_64::RSP if is_at_cfa => Some(Entry::ByStack),
+            X86_64::RSP | X86_64::RBP => Some(Entry::ByPointer),
+            // The values of other registers are unknown.
+            _ => None,
+        },
+        CfaRule::Expression(expression) => by_expression(section, expression, &fde),
+    }
+}
+
+impl Content {
+    /// The section with the entry that may describe an address, and the entry's offset.
+    fn find(&mut self, address: u64, layout: Layout) -> Option<(&Piece, usize)> {
+        match self {
+            Content::Whole { piece, index } => {
+                let after = index.partition_point(|(start, ..)| *start <= address);
+                let (_, end, offset) = index.get(after.checked_sub(1)?)?;
+                (address < *end).then_some((&*piece, *offset))
+            }
+            Content::Parts { entries, known } => {
+                let is_known = |known: &BTreeMap<u64, (u64, usize, Piece)>| {
+                    known.range(..=address).next_back().is_some_and(|(_, (end, ..))| address < *end)
+                };
+                if !is_known(known) {
+                    if known.len() >= PARTS_MAX {
+                        known.clear();
+                    }
+                    let Copied { data, address: base, offset } = entries.find(address)?;
+                    let piece = layout.piece(Kind::EhFrame, base, data.into());
+                    let section = eh_frame(&piece.data);
+                    let cie = EhFrame::cie_from_offset;
+                    let fde = section.fde_from_offset(&piece.bases, offset.into(), cie).ok()?;
+                    let start = fde.initial_address();
+                    let end = start.checked_add(fde.len())?;
+                    if !(start..end).contains(&address) {
+                        return None;
+                    }
+                    known.insert(start, (end, offset, piece));
+                }
+                let (_, (end, offset, piece)) = known.range(..=address).next_back()?;
+                // Only in a damaged table, whose entries overlap, another one is last.
+                (address < *end).then_some((piece, *offset))
+            }
+        }
+    }
+}
+
+impl Layout {
+    fn new(elf: &Elf) -> Option<Layout> {
+        let start = elf.segments.iter().map(|segment| segment.address).min()?;
+        let end = elf.segments.iter().map(|it| it.address + it.size).max()?;
+        Some(Layout { start, end, text: elf.text, got: elf.got })
+    }
+
+    /// A section at an address.
+    fn piece(&self, kind: Kind, address: u64, data: Arc<[u8]>) -> Piece {
+        let mut bases = BaseAddresses::default().set_text(self.text).set_got(self.got);
+        if kind == Kind::EhFrame {
+            bases = bases.set_eh_frame(address);
+        }
+        let range = |address| address..address;
+        let copy = || Some(Arc::clone(&data));
+        let sections = ExplicitModuleSectionInfo {
+            base_svma: self.start,
+            text_svma: Some(range(self.text)),
+            got_svma: Some(range(self.got)),
+            eh_frame_svma: (kind == Kind::EhFrame).then(|| range(address)),
+            eh_frame: (kind == Kind::EhFrame).then(copy).flatten(),
+            debug_frame: (kind == Kind::DebugFrame).then(copy).flatten(),
+            ..ExplicitModuleSectionInfo::default()
+        };
+        let mut unwinder = UnwinderX86_64::new();
+        // At the stated addresses, not at those of a process, so that all processes share the cache.
+        let module = Module::new(String::new(), self.start..self.end, self.start, sections);
+        unwinder.add_module(module);
+        Piece { data, bases, unwinder }
     }
 }
 
@@ -235,11 +302,6 @@ fn debug_frame(data: &[u8]) -> DebugFrame<Bytes<'_>> {
     let mut section = DebugFrame::new(data, LittleEndian);
     section.set_address_size(8);
     section
-}
-
-fn has_list(header: &[u8], bases: &BaseAddresses) -> bool {
-    let header = EhFrameHdr::new(header, LittleEndian).parse(bases, 8);
-    header.is_ok_and(|header| header.table().is_some())
 }
 
 /// Start, end and offset of all entries, sorted. An entry that cannot be read ends the list.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use framehop::x86_64::UnwindRegsX86_64;
 
-use super::elf::{Elf, ElfError, Section, Segment};
+use super::elf::{Elf, ElfError, Loaded, Part, Segment, Source};
 use super::tables::{Entry, Step, Table, tables};
 
 /// The address of the only function of a hand-made table.
@@ -18,12 +18,18 @@ fn real_file() -> Vec<u8> {
     std::fs::read(path.unwrap_or("/proc/self/exe")).expect("a mapped file")
 }
 
+fn source(bytes: &[u8]) -> Arc<dyn Source> {
+    let whole = Part { address: 0, offset: 0, size: bytes.len() as u64 };
+    Arc::new(Loaded::new(bytes, &[whole]).expect("all bytes"))
+}
+
 /// Steps through a file's tables from some addresses, with a stack of random words.
 fn walk(bytes: &[u8], random: &mut fastrand::Rng) -> usize {
     let Ok(elf) = Elf::read(bytes) else { return 0 };
+    let source = source(bytes);
     let mut steps = 0;
     let end = elf.segments.iter().map(|it| it.address.saturating_add(it.size)).max().unwrap_or(1);
-    for mut table in tables(&elf) {
+    for mut table in tables(&elf, &source) {
         for _ in 0..40 {
             let address = random.u64(..end.max(1));
             if table.entry(address).is_none() {
@@ -57,6 +63,37 @@ fn damaged_files_are_refused_or_read_without_a_panic() {
         }
         walk(&bytes, &mut random);
     }
+}
+
+#[test]
+fn entries_that_are_copied_say_the_same_as_the_whole_table() {
+    let bytes = real_file();
+    let elf = Elf::read(&bytes[..]).expect("the C library");
+    let source = source(&bytes);
+    let mut parts = tables(&elf, &source).remove(0);
+    let no_list = Elf { eh_frame_hdr: None, segments: elf.segments.clone(), ..elf };
+    let mut whole = tables(&no_list, &source).remove(0);
+    assert!(parts.size() == 0 && whole.size() > 0, "one is read in parts");
+    let mut random = fastrand::Rng::with_seed(5);
+    let end = elf.segments.iter().map(|it| it.address + it.size).max().unwrap();
+    let mut found = 0;
+    for _ in 0..20_000 {
+        let address = random.u64(..end);
+        let entry = whole.entry(address);
+        assert_eq!(parts.entry(address), entry, "{address:#x}");
+        if !matches!(entry, Some(Entry::ByStack | Entry::ByPointer)) {
+            continue;
+        }
+        found += 1;
+        let step = |table: &mut Table| {
+            let mut registers = UnwindRegsX86_64::new(address, 0x7000, 0x7100);
+            let mut read = |address: u64| Some(address * 3);
+            let step = table.step(address, true, &mut registers, &mut read);
+            (step, registers.ip(), registers.sp(), registers.bp())
+        };
+        assert_eq!(step(&mut parts), step(&mut whole), "{address:#x}");
+    }
+    assert!(found > 1000, "{found} addresses had entries");
 }
 
 fn flip(bytes: &mut [u8], random: &mut fastrand::Rng) {
@@ -94,10 +131,10 @@ fn table(instructions: &[u8]) -> Table {
     entry(&mut data, &function);
     let elf = Elf {
         segments: vec![Segment { offset: 0, size: 1 << 16, address: 0 }],
-        eh_frame: Some(Section { address: 0x8000, data: Arc::from(data) }),
+        eh_frame: Some(Part { address: 0x8000, offset: 0, size: data.len() as u64 }),
         ..Elf::default()
     };
-    tables(&elf).pop().expect("a table")
+    tables(&elf, &source(&data)).pop().expect("a table")
 }
 
 fn entry(data: &mut Vec<u8>, content: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use super::*;
 
@@ -97,7 +98,7 @@ fn a_deleted_file_that_was_kept_open_has_names() {
     let offset = call_in(&program, "opener", "open");
     let (mut stacks, id) = stack_of(&program, offset);
     let Frame::File { module, .. } = stacks.frames(id)[0] else { unreachable!() };
-    stacks.keep_file(module, File::open(&program).unwrap());
+    stacks.keep_file(module, Arc::new(File::open(&program).unwrap()));
     std::fs::remove_file(&program).unwrap();
     let mut symbolizer = Symbolizer::new();
     let frames = symbolizer.resolve(&stacks, id);

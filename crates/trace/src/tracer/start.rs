@@ -4,10 +4,12 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::modules::elf::{Elf, Source};
 use crate::sys::spawn::{SpawnError, Stage, c_string};
 
 /// The program and its arguments.
@@ -84,7 +86,7 @@ impl Command {
 /// The options of the leak check of LeakSanitizer.
 const LEAK_OPTIONS: &str = "LSAN_OPTIONS";
 
-/// How much of a program is searched for the sanitizer, in bytes.
+/// How many bytes of names of a program are searched for the sanitizer.
 const SEARCHED_MAX: u64 = 256 << 20;
 
 /// How much is read at a time: less than what the allocator takes from the kernel again for each use.
@@ -96,31 +98,37 @@ const PART: usize = 64 << 10;
 pub(super) fn has_leak_check(paths: &[CString]) -> bool {
     let path = |path: &CString| PathBuf::from(OsStr::from_bytes(path.to_bytes()));
     let Some(file) = paths.iter().map(path).find(|path| path.is_file()) else { return false };
-    fs::File::open(file).is_ok_and(|file| names_sanitizer(file.take(SEARCHED_MAX)))
+    let Ok(file) = fs::File::open(file) else { return false };
+    Elf::read(&file).is_ok_and(|elf| {
+        let mut left = SEARCHED_MAX;
+        elf.names.into_iter().any(|range| {
+            let length = (range.end - range.start).min(left);
+            left -= length;
+            names_sanitizer(&file, range.start..range.start + length)
+        })
+    })
 }
 
-/// Whether an ELF file contains the name of a function of the sanitizers.
-fn names_sanitizer(mut file: impl Read) -> bool {
+/// Whether a part of a file contains the name of a function of the sanitizers.
+fn names_sanitizer(file: &(impl Source + ?Sized), range: Range<u64>) -> bool {
     const NAMES: [&[u8]; 2] = [b"__asan_init", b"__lsan_init"];
-    let overlap = NAMES[0].len() - 1;
+    let finders = NAMES.map(memchr::memmem::Finder::new);
+    let step = PART - NAMES[0].len();
     let mut part = vec![0; PART];
-    let mut kept = 0;
-    let mut is_first = true;
-    loop {
-        let Ok(length) = file.read(&mut part[kept..]) else { return false };
-        let end = kept + length;
-        if length == 0 || is_first && !part[..end].starts_with(b"\x7fELF") {
+    let mut start = range.start;
+    while start < range.end {
+        let length = (range.end - start).min(PART as u64) as usize;
+        let filled = file.fill(start, &mut part[..length]);
+        if filled == 0 {
             return false;
         }
-        is_first = false;
-        if NAMES.iter().any(|name| memchr::memmem::find(&part[..end], name).is_some()) {
+        if finders.iter().any(|finder| finder.find(&part[..filled]).is_some()) {
             return true;
         }
         // A name may lie across the border of two parts.
-        let begin = end.saturating_sub(overlap);
-        part.copy_within(begin..end, 0);
-        kept = end - begin;
+        start += step as u64;
     }
+    false
 }
 
 /// The environment of this process. `disables_leak_check` changes it for LeakSanitizer, unless it has an
@@ -200,15 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sanitizer_is_found_across_the_border_of_two_parts_and_only_in_elf_files() {
-        for before in [4, 100, PART - 5, PART, 3 * PART - 11] {
-            let mut file = b"\x7fELF".to_vec();
-            file.resize(before, 0);
+    fn a_sanitizer_is_found_across_the_border_of_two_parts_and_only_in_the_range() {
+        for before in [0, 100, PART - 15, PART - 5, PART, 3 * PART - 11] {
+            let mut file = vec![0; before];
             file.extend(b"__asan_init and more");
-            assert!(names_sanitizer(&file[..]), "{before}");
-            file[0] = b'#';
-            assert!(!names_sanitizer(&file[..]), "{before}");
+            let end = file.len() as u64;
+            assert!(names_sanitizer(&file[..], 0..end), "{before}");
+            assert!(!names_sanitizer(&file[..], 0..before as u64 + 10), "{before}");
         }
-        assert!(!names_sanitizer(&b"\x7fELF __asan_ini"[..]));
+        assert!(!names_sanitizer(&b"__asan_ini"[..], 0..100));
     }
 }
