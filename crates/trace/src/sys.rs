@@ -4,6 +4,7 @@
 
 pub mod memory;
 pub mod ptrace;
+pub mod quiet_stops;
 pub mod spawn;
 pub mod timer;
 pub mod worker;

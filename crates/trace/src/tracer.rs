@@ -36,7 +36,8 @@ use crate::placement::{self, Placement};
 use crate::python::PythonReader;
 use crate::stack::{Frame, StackId, Stacks};
 use crate::sys::memory;
-use crate::sys::ptrace::{self, Registers, Resume};
+use crate::sys::ptrace::{self, Resume};
+use crate::sys::quiet_stops::QuietStops;
 use crate::sys::spawn::{self, Child, Program};
 use crate::sys::timer::Timer;
 use crate::unwind::{self, Unwinder};
@@ -195,6 +196,8 @@ pub fn run(
         frames: Vec::new(),
     };
     tracer.tasks.insert(child.process, Task::new(child.process));
+    // It only costs time if it fails.
+    let _quiet = QuietStops::start();
     tracer.follow();
     tracer.end(child, disables_leak_check)
 }
@@ -459,20 +462,23 @@ impl Tracer<'_> {
     }
 
     /// The stack of a stopped task: the functions of a Python program, or else the code.
-    fn stack(&mut self, task: i32, registers: &Registers) -> StackId {
+    fn stack(&mut self, task: i32, ip: u64, sp: u64) -> StackId {
         if !self.settings.stacks {
             return StackId::NONE;
         }
         let process = self.tasks.get(&task).map_or(task, |it| it.process);
         let mut read = |address: u64, to: &mut [u8]| memory::read(task, address, to);
-        let at = unwind::Registers { ip: registers.ip(), sp: registers.sp(), bp: registers.bp() };
         self.frames.clear();
         self.frames.extend(self.python.frames(process, task, &mut read, &mut self.stacks));
-        if self.frames.is_empty() {
-            self.unwinder.unwind(process, at, &mut read, &mut self.stacks)
-        } else {
-            self.stacks.intern(&self.frames)
+        if !self.frames.is_empty() {
+            return self.stacks.intern(&self.frames);
         }
+        if let Some(id) = self.unwinder.recent(process, ip, sp, &mut read) {
+            return id;
+        }
+        let bp = ptrace::registers(task).map_or(0, |registers| registers.bp());
+        let at = unwind::Registers { ip, sp, bp };
+        self.unwinder.unwind(process, at, &mut read, &mut self.stacks)
     }
 
     /// Puts the tracer and a task that stops often on one processor.

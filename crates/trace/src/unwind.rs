@@ -116,6 +116,20 @@ impl Unwinder {
         }
     }
 
+    /// The stack of a stopped task if it equals a recent one that did not depend on the frame pointer,
+    /// which costs an extra call to read. For the arguments see [`unwind`](Unwinder::unwind).
+    pub fn recent(
+        &mut self,
+        process: i32,
+        ip: u64,
+        sp: u64,
+        read: &mut dyn FnMut(u64, &mut [u8]) -> usize,
+    ) -> Option<StackId> {
+        let space = self.processes.get(&process)?.space.id;
+        self.memory.begin(sp);
+        self.known.find(space, (ip, sp), None, &mut self.memory, read)
+    }
+
     /// The stack of a stopped task of a process. `process` is the id of the process, not of the thread.
     /// `read` copies memory of the process to the slice and returns how many bytes it could read.
     ///
@@ -132,7 +146,10 @@ impl Unwinder {
             self.failures += 1;
             return StackId::NONE;
         };
-        if let Some(id) = self.known.find(space.id, &registers, &mut self.memory, read) {
+        let place = (registers.ip, registers.sp);
+        if let Some(id) =
+            self.known.find(space.id, place, Some(registers.bp), &mut self.memory, read)
+        {
             return id;
         }
         self.trail.clear();

@@ -84,6 +84,38 @@ impl Registers {
     }
 }
 
+/// A stop at the beginning of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallStop {
+    /// What the filter says about it.
+    pub message: u32,
+    /// The arguments.
+    pub arguments: [u64; 6],
+    /// Address of the instruction.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+}
+
+/// `struct ptrace_syscall_info` of the kernel, with the part for a stop by a filter.
+#[repr(C)]
+#[derive(Default)]
+struct SyscallInfo {
+    op: u8,
+    reserved: u8,
+    flags: u16,
+    architecture: u32,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    number: u64,
+    arguments: [u64; 6],
+    message: u32,
+    reserved_2: u32,
+}
+
+/// PTRACE_SYSCALL_INFO_SECCOMP
+const INFO_SECCOMP: u8 = 3;
+
 /// How a task is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
@@ -128,6 +160,29 @@ pub fn event_message(task: i32) -> io::Result<u64> {
     // SAFETY: the kernel writes one number of this type.
     result(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, task, 0usize, &raw mut message) })?;
     Ok(message)
+}
+
+/// The call that a task is about to make, which is stopped by the filter. It is one call of the kernel
+/// in place of two for the message and all registers (Linux 5.3).
+///
+/// # Errors
+/// ESRCH if the task was killed in the meantime; EINVAL if another event stopped it.
+pub fn call_stop(task: i32) -> io::Result<CallStop> {
+    let mut info = SyscallInfo::default();
+    let request = libc::PTRACE_GET_SYSCALL_INFO;
+    let size = size_of::<SyscallInfo>();
+    // SAFETY: the kernel writes at most `size` bytes, integers only, to the value.
+    let written = unsafe { libc::ptrace(request, task, size, &raw mut info) };
+    result(written)?;
+    if info.op != INFO_SECCOMP {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    Ok(CallStop {
+        message: info.message,
+        arguments: info.arguments,
+        ip: info.instruction_pointer,
+        sp: info.stack_pointer,
+    })
 }
 
 /// The registers of a stopped task.

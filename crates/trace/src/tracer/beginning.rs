@@ -1,14 +1,14 @@
-//! A call at its beginning, with its registers.
+//! A call at its beginning.
 
 use crate::calls::Call;
-use crate::sys::ptrace::Registers;
+use crate::sys::ptrace::CallStop;
 
 /// A call at its beginning.
 pub(super) struct Beginning {
     pub(super) task: i32,
     pub(super) index: usize,
     pub(super) call: Call,
-    pub(super) registers: Registers,
+    pub(super) stop: CallStop,
     pub(super) arguments: [u64; 6],
 }
 

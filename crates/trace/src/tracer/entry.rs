@@ -11,21 +11,18 @@ use crate::sys::ptrace;
 impl Tracer<'_> {
     /// A task is about to make a call of the table.
     pub(super) fn call_begins(&mut self, task: i32) {
-        let (Ok(index), Ok(registers)) = (ptrace::event_message(task), ptrace::registers(task))
-        else {
-            return;
-        };
+        let Ok(stop) = ptrace::call_stop(task) else { return };
         self.look_up(task);
         if let Some(it) = self.tasks.get_mut(&task) {
             it.closing = None;
         }
-        if index == u64::from(CALL_32) {
+        if stop.message == u32::from(CALL_32) {
             self.has_32_bit_calls(task);
             return;
         }
-        let Some(call) = self.calls.get(index as usize).copied() else { return };
-        let arguments = registers.arguments();
-        let it = Beginning { task, index: index as usize, call, registers, arguments };
+        let index = stop.message as usize;
+        let Some(call) = self.calls.get(index).copied() else { return };
+        let it = Beginning { task, index, call, stop, arguments: stop.arguments };
         self.place(task);
         if self.quarantine_begins(&it) == Entered::Handled {
             return;
@@ -97,7 +94,7 @@ impl Tracer<'_> {
         }
         // The close of an open number succeeds, whatever it returns.
         if self.model.is_open(Tid(it.task), number) == Some(true) {
-            let stack = self.stack(it.task, &it.registers);
+            let stack = self.stack(it.task, it.stop.ip, it.stop.sp);
             let closed = What::Closed { number, error: None, is_quarantined: false, stack };
             self.emit(it.task, closed);
             if let Some(task) = self.tasks.get_mut(&it.task) {
@@ -133,7 +130,7 @@ impl Tracer<'_> {
             }
             _ => [lowest(0), None],
         };
-        let stack = self.stack(it.task, &it.registers);
+        let stack = self.stack(it.task, it.stop.ip, it.stop.sp);
         let deferred = Deferred {
             call: it.call,
             numbers,
@@ -158,7 +155,7 @@ impl Tracer<'_> {
 
     /// Stops the task once more when the call has returned.
     pub(super) fn await_exit(&mut self, it: &Beginning) {
-        let stack = self.stack(it.task, &it.registers);
+        let stack = self.stack(it.task, it.stop.ip, it.stop.sp);
         let call = InCall { index: it.index, arguments: it.arguments, stack, holds: None };
         if let Some(task) = self.tasks.get_mut(&it.task) {
             task.call = Some(call);

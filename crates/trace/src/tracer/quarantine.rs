@@ -73,7 +73,7 @@ impl Tracer<'_> {
             Action::Close if self.is_eviction(it) => self.await_exit(it),
             Action::Close if number == poison => self.skip(it, 0),
             Action::Close if self.model.is_held(task, number) => {
-                let stack = self.stack(it.task, &it.registers);
+                let stack = self.stack(it.task, it.stop.ip, it.stop.sp);
                 let error = Some(libc::EBADF);
                 self.emit(it.task, What::Closed { number, error, is_quarantined: true, stack });
                 self.skip(it, BAD_FD);
@@ -89,7 +89,7 @@ impl Tracer<'_> {
                     return Entered::NotMine;
                 }
                 // The numbers above stay open: the kernel hands out none of them.
-                let mut registers = it.registers;
+                let Ok(mut registers) = ptrace::registers(it.task) else { return Entered::Handled };
                 let last = u64::from((poison as u32).saturating_sub(1));
                 let arguments = [it.arguments[0], last, it.arguments[2]];
                 registers.set_call(it.call.number, arguments);
@@ -112,20 +112,20 @@ impl Tracer<'_> {
         if !is_certain {
             return Entered::NotMine;
         }
-        let stack = self.stack(it.task, &it.registers);
+        let stack = self.stack(it.task, it.stop.ip, it.stop.sp);
         self.emit(it.task, What::UsedClosed { call: it.call.name, number, stack });
         self.skip(it, BAD_FD);
         Entered::Handled
     }
 
     fn skip(&mut self, it: &Beginning, result: i64) {
-        let mut registers = it.registers;
+        let Ok(mut registers) = ptrace::registers(it.task) else { return };
         registers.skip_with(result);
         let _ = ptrace::set_registers(it.task, &registers);
     }
 
     fn hold(&mut self, it: &Beginning, poison: i32, number: i32) {
-        let mut registers = it.registers;
+        let Ok(mut registers) = ptrace::registers(it.task) else { return };
         let arguments = [poison as u64, number as u64, libc::O_CLOEXEC as u64];
         registers.set_call(libc::SYS_dup3, arguments);
         if ptrace::set_registers(it.task, &registers).is_err() {
@@ -194,7 +194,7 @@ impl Tracer<'_> {
     fn is_eviction(&self, it: &Beginning) -> bool {
         let eviction = self.tasks.get(&it.task).and_then(|task| task.eviction.as_ref());
         eviction.is_some_and(|eviction| {
-            eviction.number == it.number(0) && eviction.registers.ip() == it.registers.ip()
+            eviction.number == it.number(0) && eviction.registers.ip() == it.stop.ip
         })
     }
 
@@ -214,7 +214,7 @@ impl Tracer<'_> {
         if !self.model.is_held(Tid(task), number) {
             return false;
         }
-        let stack = self.stack(task, &registers);
+        let stack = self.stack(task, registers.ip(), registers.sp());
         self.emit(task, What::UsedClosed { call, number, stack });
         registers.set_result(BAD_FD);
         let _ = ptrace::set_registers(task, &registers);

@@ -112,18 +112,20 @@ impl KnownStacks {
         KnownStacks { stacks: std::iter::repeat_with(|| None).take(KEPT).collect() }
     }
 
-    /// The number of the stack if it equals a recent one. It makes one read of memory.
+    /// The number of the stack if it equals a recent one. It makes one read of memory. Without a frame
+    /// pointer, only stacks that do not depend on it are found.
     pub(super) fn find(
         &self,
         space: u64,
-        registers: &Registers,
+        (ip, sp): (u64, u64),
+        bp: Option<u64>,
         memory: &mut Memory,
         read: &mut Read<'_>,
     ) -> Option<StackId> {
-        let stack = self.stacks[slot(space, registers)].as_ref()?;
+        let stack = self.stacks[slot(space, ip, sp)].as_ref()?;
         let is_candidate = stack.space == space
-            && (stack.ip, stack.sp) == (registers.ip, registers.sp)
-            && stack.bp.is_none_or(|bp| bp == registers.bp);
+            && (stack.ip, stack.sp) == (ip, sp)
+            && stack.bp.is_none_or(|needed| bp == Some(needed));
         if !is_candidate {
             return None;
         }
@@ -148,7 +150,7 @@ impl KnownStacks {
             return;
         };
         let length = words.iter().map(|(distance, _)| *distance as usize + 8).max();
-        self.stacks[slot(space, registers)] = Some(Stack {
+        self.stacks[slot(space, registers.ip, registers.sp)] = Some(Stack {
             space,
             ip: registers.ip,
             sp: registers.sp,
@@ -160,8 +162,8 @@ impl KnownStacks {
     }
 }
 
-fn slot(space: u64, registers: &Registers) -> usize {
+fn slot(space: u64, ip: u64, sp: u64) -> usize {
     let mut hasher = FxHasher::default();
-    (space, registers.ip, registers.sp).hash(&mut hasher);
+    (space, ip, sp).hash(&mut hasher);
     (hasher.finish() >> 32) as usize % KEPT
 }
