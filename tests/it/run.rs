@@ -191,6 +191,19 @@ fn the_summary_is_the_last_line_and_quiet_omits_it() {
 }
 
 #[test]
+fn what_was_not_followed_is_named_with_its_process() {
+    let Some(python) = python() else { return };
+    // PTRACE_TRACEME, which fails in a process that is traced.
+    let script = "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)";
+    let text = stderr(&output(&["--", &python, "-c", script]));
+    assert!(text.contains("coverage: not every call was followed"), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    let gap = lines.iter().position(|line| line.contains("a program tried to trace"));
+    let named = gap.and_then(|gap| lines.get(gap + 1)).copied().unwrap_or_default();
+    assert!(named.starts_with("    in `python3"), "{text}");
+}
+
+#[test]
 fn the_help_names_the_exit_codes_and_fits_80_columns_below_the_options() {
     let output = output(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();

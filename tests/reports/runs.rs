@@ -57,7 +57,7 @@ fn report() -> RunReport {
         GapKind::Missed,
         GapKind::Mismatch,
     ];
-    let gap = |kind| CoverageGap { kind, process: Some(process()), count: 1 };
+    let gap = |kind| CoverageGap { kind, processes: vec![process()], count: 1 };
     RunReport {
         schema_version: SCHEMA_VERSION,
         command: "./server".into(),
@@ -78,7 +78,7 @@ fn the_json_of_a_run_matches_its_schema_and_has_no_other_field() {
     let mut without = report();
     without.arguments = None;
     without.status = RunStatus::Exited(0);
-    without.coverage.gaps[0].process = None;
+    without.coverage.gaps[0].processes = Vec::new();
     for report in [report(), without, RunReport { schema_version: 1, ..RunReport::default() }] {
         let json = serde_json::from_str(&report.to_json()).unwrap();
         let faults: Vec<String> =

@@ -7,7 +7,6 @@
 //! Memory is bounded by what is open, the numbers that were open at the same time, and the places in the
 //! program: closed descriptors are counted for each place and not kept.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -16,6 +15,7 @@ use crate::event::{Event, Gap, Tid, What};
 use crate::finding::{Finding, Opening, Process, Thread};
 
 mod calls;
+mod coverage;
 mod exits;
 mod failed;
 mod lifecycle;
@@ -31,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use coverage::{Coverage, Occurrences};
 use passing::Passings;
 use record::Record;
 use runs::Run;
@@ -63,21 +64,6 @@ struct At {
     task: Tid,
     table: TableId,
     thread: Arc<Thread>,
-}
-
-/// How much of the program the model saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// The number of times that a table was compared with `/proc/PID/fd`.
-    pub checks: u64,
-    /// The number of comparisons that found a difference.
-    pub mismatches: u64,
-    /// Numbers that differed.
-    pub wrong_numbers: u64,
-    /// What cannot be followed, and in how many processes or how often.
-    pub gaps: BTreeMap<Gap, u64>,
-    /// Occurrences that are missing from the findings because there were too many different ones.
-    pub dropped: u64,
 }
 
 /// The descriptor tables of all traced processes.
@@ -114,12 +100,12 @@ impl Model {
             What::Executed { former, program, open, mentioned } => {
                 self.executed(event.task, *former, program, open, mentioned);
             }
-            What::CoverageReduced(gap) => self.gap(*gap),
+            What::CoverageReduced(gap) => self.gap(event.task, *gap),
             What::Marked => self.marked(),
             What::Ended => self.ended(event.task),
             what => match self.at(event.task) {
                 Some(at) => self.apply_at(&at, what),
-                None => self.gap(Gap::Missed),
+                None => self.gap(event.task, Gap::Missed),
             },
         }
     }
@@ -137,7 +123,7 @@ impl Model {
             What::Freed { number } => {
                 let is_freed = self.tables.get_mut(&at.table).is_some_and(|t| t.free_held(*number));
                 if !is_freed {
-                    self.gap(Gap::Missed);
+                    self.gap(at.task, Gap::Missed);
                 }
             }
             What::ClosedRange { first, last, sets_cloexec, stack } => {
@@ -166,8 +152,9 @@ impl Model {
         })
     }
 
-    fn gap(&mut self, gap: Gap) {
-        *self.coverage.gaps.entry(gap).or_default() += 1;
+    fn gap(&mut self, task: Tid, gap: Gap) {
+        let process = self.tasks.get(&task).map(|state| &state.thread.process);
+        self.coverage.gaps.entry(gap).or_default().add(process);
     }
 
     fn table_of(&self, task: Tid) -> Option<&Table> {

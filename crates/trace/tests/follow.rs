@@ -48,7 +48,7 @@ fn run(arguments: &[&str], settings: &Settings) -> (Events, Trace) {
     let _one = ONE.lock().unwrap_or_else(|error| error.into_inner());
     let mut events = Events::default();
     let trace = tracer::run(&command(arguments), settings, &mut events).expect("it can be traced");
-    assert_eq!(trace.model.coverage().mismatches, 0, "{:?}", trace.model.coverage());
+    assert_eq!(trace.model.coverage().mismatches.count, 0, "{:?}", trace.model.coverage());
     (events, trace)
 }
 

@@ -29,10 +29,16 @@ pub struct Coverage {
 pub struct CoverageGap {
     /// What.
     pub kind: GapKind,
-    /// The first process in which it was found, if known.
-    pub process: Option<RunProcess>,
+    /// The first processes in which it was found, at most [`CoverageGap::PROCESSES_MAX`]. None if they
+    /// are unknown.
+    pub processes: Vec<RunProcess>,
     /// How often it was found.
     pub count: u64,
+}
+
+impl CoverageGap {
+    /// The maximum number of processes that are named.
+    pub const PROCESSES_MAX: usize = 8;
 }
 
 /// Kinds of gaps.
@@ -115,13 +121,17 @@ impl fmt::Display for Coverage {
             (_, wrong) => write!(f, "; {wrong} of {checks} with /proc/PID/fd differ)")?,
         }
         for gap in &self.gaps {
-            f.write_str("\n  ")?;
-            if let Some(process) = &gap.process {
-                write!(f, "{process}: ")?;
-            }
-            f.write_str(gap.kind.explanation())?;
+            write!(f, "\n  {}", gap.kind.explanation())?;
             if gap.count > 1 {
                 write!(f, " ({} times)", gap.count)?;
+            }
+            let named: Vec<String> = gap.processes.iter().map(ToString::to_string).collect();
+            match named.len() {
+                0 => {}
+                CoverageGap::PROCESSES_MAX => {
+                    write!(f, "\n    in {}, the first {}", named.join(", "), named.len())?;
+                }
+                _ => write!(f, "\n    in {}", named.join(", "))?,
             }
         }
         if self.dropped > 0 {

@@ -78,7 +78,7 @@ impl Model {
         let Some(table) = self.tables.get_mut(&at.table) else { return };
         if let Some(missed) = table.take(number, false) {
             self.release(&missed);
-            self.gap(Gap::Missed);
+            self.gap(at.task, Gap::Missed);
         }
         let Some(table) = self.tables.get_mut(&at.table) else { return };
         table.insert(number, descriptor);
@@ -169,7 +169,7 @@ impl Model {
             (Some(State::Open(_)), Some(EBADF)) => {
                 // The kernel says that it is closed: the model missed that.
                 self.drop_silently(at.table, number);
-                self.gap(Gap::Missed);
+                self.gap(at.task, Gap::Missed);
             }
             // Linux closes the number whatever else the error is (EINTR, EIO).
             (Some(State::Open(_)), _) => {
@@ -180,7 +180,7 @@ impl Model {
                 self.close_and_release(at.table, number, is_quarantined, &closing, step, false);
             }
             (Some(State::Held), _) | (_, Some(_)) => self.close_failed(at, number, stack),
-            (_, None) => self.gap(Gap::Missed),
+            (_, None) => self.gap(at.task, Gap::Missed),
         }
     }
 
@@ -251,7 +251,7 @@ impl Model {
         self.touch(at.table, number);
         let Some(table) = self.tables.get_mut(&at.table) else { return };
         let Some(descriptor) = table.open_mut(number) else {
-            self.gap(Gap::Missed);
+            self.gap(at.task, Gap::Missed);
             return;
         };
         descriptor.is_cloexec = is_set;

@@ -69,7 +69,7 @@ impl Model {
     pub(super) fn created(&mut self, at: &At, child: Tid, is_thread: bool, shares_files: bool) {
         if self.tasks.contains_key(&child) {
             // Its end was not seen.
-            self.gap(Gap::Missed);
+            self.gap(child, Gap::Missed);
             self.remove_task(child);
         }
         let name = Arc::clone(&at.thread.name);
@@ -146,10 +146,10 @@ impl Model {
         mentioned: &[i32],
     ) {
         let Some(at) = self.at(former) else {
-            self.gap(Gap::Missed);
             self.remove_task(former);
             self.remove_task(task);
             let at = self.new_process(task, program);
+            self.gap(task, Gap::Missed);
             self.adopt(&at, open);
             return;
         };
@@ -309,7 +309,7 @@ impl Model {
         self.coverage.checks += 1;
         let wrong = self.adopt(at, open);
         if wrong > 0 {
-            self.coverage.mismatches += 1;
+            self.coverage.mismatches.add(Some(&at.thread.process));
             self.coverage.wrong_numbers += wrong;
         }
     }

@@ -3,12 +3,17 @@
 use echown_report::{Coverage, CoverageGap, GapKind};
 
 use crate::event::Gap;
-use crate::model::Model;
+use crate::model::{Model, Occurrences};
 
 /// How much of the program the model saw.
 pub(super) fn coverage(model: &Model) -> Coverage {
     let seen = model.coverage();
-    let gap = |(gap, count): (&Gap, &u64)| {
+    let found = |kind, Occurrences { count, processes }: &Occurrences| CoverageGap {
+        kind,
+        processes: processes.iter().map(|it| super::process(it)).collect(),
+        count: *count,
+    };
+    let gap = |(gap, occurrences): (&Gap, &Occurrences)| {
         let kind = match gap {
             Gap::IoUring => GapKind::IoUring,
             Gap::Calls32 => GapKind::Calls32,
@@ -17,17 +22,17 @@ pub(super) fn coverage(model: &Model) -> Coverage {
             Gap::Stacks => GapKind::Stacks,
             Gap::Missed => GapKind::Missed,
         };
-        CoverageGap { kind, process: None, count: *count }
+        found(kind, occurrences)
     };
     let mut gaps: Vec<CoverageGap> = seen.gaps.iter().map(gap).collect();
-    if seen.mismatches > 0 {
-        gaps.push(CoverageGap { kind: GapKind::Mismatch, process: None, count: seen.mismatches });
+    if seen.mismatches.count > 0 {
+        gaps.push(found(GapKind::Mismatch, &seen.mismatches));
     }
     Coverage {
         processes: model.process_total(),
         descriptors: model.opened_total(),
         checks: seen.checks,
-        mismatches: seen.mismatches,
+        mismatches: seen.mismatches.count,
         dropped: seen.dropped,
         gaps,
     }

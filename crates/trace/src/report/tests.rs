@@ -8,7 +8,7 @@ use echown_report::{
 };
 
 use super::*;
-use crate::event::{Details, Tid};
+use crate::event::{Details, Event, Gap, Tid, What};
 use crate::finding::{
     Closing, LeakReason, Opening, Severity as Serious, Step, StepKind, Thread, Usage,
 };
@@ -311,14 +311,22 @@ warning[not-open]: `server` (pid 4211) called close with fd 7, which is not open
 
 #[test]
 fn what_is_not_followed_lowers_the_claim() {
-    let gap = |kind, count| CoverageGap { kind, process: None, count };
+    let processes = |number: i32| {
+        let process = |pid| RunProcess { pid, program: "/opt/s".into() };
+        (1..=number).map(process).collect()
+    };
+    let gap = |kind, count, number| CoverageGap { kind, processes: processes(number), count };
     let coverage = Coverage {
         processes: 3,
         descriptors: 40,
         checks: 9,
         mismatches: 1,
         dropped: 2,
-        gaps: vec![gap(GapKind::IoUring, 1), gap(GapKind::Mismatch, 1), gap(GapKind::Stacks, 7)],
+        gaps: vec![
+            gap(GapKind::IoUring, 1, 2),
+            gap(GapKind::Mismatch, 1, 0),
+            gap(GapKind::NestedTracer, 70, 8),
+        ],
     };
     let report = RunReport {
         command: "./server".into(),
@@ -329,8 +337,10 @@ fn what_is_not_followed_lowers_the_claim() {
 coverage: not every call was followed, so findings may be missing or wrong (40 descriptors in 3 \
 processes; 1 of 9 comparisons with /proc/PID/fd differs)
   io_uring opens and closes descriptors without system calls, which are not seen; `--no-io-uring` makes the program use ordinary calls
+    in `s` (pid 1), `s` (pid 2)
   open descriptors differed from those in /proc/PID/fd, which counted from there on; findings about them may be wrong or missing
-  stacks could not be read, so some places are incomplete (7 times)
+  a program tried to trace (as strace, gdb and sanitizers do), which fails under `echown run` (70 times)
+    in `s` (pid 1), `s` (pid 2), `s` (pid 3), `s` (pid 4), `s` (pid 5), `s` (pid 6), `s` (pid 7), `s` (pid 8), the first 8
   2 findings dropped, because there were too many different ones
 `./server` was ended by signal 15: no findings";
     assert_eq!(report.to_string(), expected);
@@ -361,7 +371,14 @@ fn hostile() -> RunReport {
         frames.push(library);
         frames
     };
-    let mut report = of_findings(&[reused, leak], Coverage::default(), &mut resolve);
+    let mut model = Model::new();
+    let started = What::Started { program: HOSTILE.into(), open: Vec::new() };
+    for what in [started, What::CoverageReduced(Gap::IoUring)] {
+        model.apply(&Event { time_ns: 0, task: Tid(7), what });
+    }
+    let coverage = coverage::coverage(&model);
+    assert_eq!(coverage.gaps[0].processes[0].pid, 7);
+    let mut report = of_findings(&[reused, leak], coverage, &mut resolve);
     report.notes.push("a note".into());
     report
 }

@@ -91,7 +91,7 @@ fn a_connection_whose_peer_has_closed_is_a_leak() {
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].kind, leak(LeakReason::CloseWait));
     assert_eq!(findings[0].details.as_deref(), Some(&details));
-    assert_eq!(program.model.coverage().mismatches, 0);
+    assert_eq!(program.model.coverage().mismatches.count, 0);
 }
 
 #[test]

@@ -277,7 +277,7 @@ impl Kernel {
             );
         }
         let coverage = model.coverage();
-        assert_eq!((coverage.mismatches, coverage.gaps.len()), (0, 0), "{coverage:?}");
+        assert_eq!((coverage.mismatches.count, coverage.gaps.len()), (0, 0), "{coverage:?}");
     }
 }
 

@@ -38,7 +38,7 @@ fn an_exec_closes_cloexec_descriptors_and_ends_other_threads() {
     assert_eq!(&*program.model.thread(Tid(1)).unwrap().process.program, "/bin/two");
     program.event(2, What::Ended);
     let coverage = program.model.coverage();
-    assert_eq!((coverage.checks, coverage.mismatches), (1, 0));
+    assert_eq!((coverage.checks, coverage.mismatches.count), (1, 0));
     assert!(coverage.gaps.is_empty(), "{:?}", coverage.gaps);
 }
 
@@ -49,7 +49,25 @@ fn a_wrong_list_is_counted_and_adopted() {
     program.exec(1, "/bin/two", &[0, 1, 2, 4, 9]);
     assert_eq!(program.open_numbers(1), [0, 1, 2, 4, 9]);
     let coverage = program.model.coverage();
-    assert_eq!((coverage.checks, coverage.mismatches, coverage.wrong_numbers), (1, 1, 2));
+    let differing = coverage.mismatches;
+    assert_eq!((coverage.checks, differing.count, coverage.wrong_numbers), (1, 1, 2));
+    assert_eq!(&*differing.processes[0].program, "/bin/two");
+}
+
+#[test]
+fn a_gap_has_the_first_eight_processes_in_which_it_was_found() {
+    let mut program = Program::start();
+    for child in 2..=20 {
+        program.fork(1, child);
+        program.event(child, What::CoverageReduced(Gap::IoUring));
+        program.event(child, What::CoverageReduced(Gap::IoUring));
+    }
+    program.event(99, What::CoverageReduced(Gap::IoUring));
+    let gap = &program.model.coverage().gaps[&Gap::IoUring];
+    assert_eq!(gap.count, 2 * 19 + 1);
+    let pids: Vec<i32> = gap.processes.iter().map(|process| process.pid).collect();
+    assert_eq!(pids, [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(&*gap.processes[0].program, "/bin/one");
 }
 
 #[test]
@@ -58,7 +76,7 @@ fn events_of_unknown_tasks_are_counted_as_missed() {
     program.close(7, 3, 10);
     program.open(7, &[fd(3)], 10);
     program.event(7, What::Ended);
-    assert_eq!(program.model.coverage().gaps.get(&Gap::Missed), Some(&2));
+    assert_eq!(program.model.coverage().gaps[&Gap::Missed].count, 2);
     program.exec(7, "/bin/seven", &[0, 5]);
     assert_eq!(program.open_numbers(7), [0, 5]);
 }
