@@ -1,6 +1,6 @@
 //! Programs of `tests/corpus/run` under `echown run`: their verdicts, with lines.
 //!
-//! `ci/trace` runs all of them. These twelve need nothing but a C compiler, Python and a shell.
+//! `ci/trace` runs all of them. These thirteen need nothing but a C compiler, Python and a shell.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::path::Path;
@@ -56,5 +56,6 @@ verdicts! {
     closes_of_all_numbers_are_no_findings: "closefrom_loop.c";
     copies_of_fork_are_closed_without_findings: "fork_copies.c";
     redirections_of_a_shell_are_no_findings: "redirections.sh";
+    a_program_with_its_own_seccomp_filter_is_followed: "own_seccomp_filter.c";
     the_leak_of_pty_fork_is_found_at_its_python_line: "pty_fork.py";
 }
