@@ -6,8 +6,9 @@
 //!
 //! Limits: a file's tables have at most 64 MiB each, what is read of all files whole 1 GiB. A file that
 //! cannot be read or exceeds a limit has no tables: stacks through it are guessed, and [`Files::notes`]
-//! names it. At most 128 files stay open for the names of functions, and at most 256, or a quarter of
-//! what this process may open, for their tables; those of further files are read whole.
+//! names it. At most 128 files stay open for the names of functions. For their tables at most 256 do, or a
+//! quarter of what this process may open; those of further files, and of files on devices that the
+//! command may want to unmount, are read whole.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +52,9 @@ const KEPT_MAX: usize = 128;
 /// The maximum number of files that stay open for their tables.
 const OPEN_MAX: usize = 256;
 
+/// What this process holds: the root, its working directory and its program.
+const HELD_PATHS: [&str; 3] = ["/", ".", "/proc/self/exe"];
+
 /// The maximum number of notes.
 const NOTES_MAX: usize = 32;
 
@@ -68,8 +72,11 @@ pub(crate) struct Files {
     /// its program. See [`Files::take_kept`].
     kept: Vec<(FileNumber, Arc<File>)>,
     kept_count: usize,
-    /// How many files may still be opened for their tables.
+    /// How many more files may stay open for their tables.
     open_left: usize,
+    /// The devices of which this process holds files in any case. A file of another one that stays open
+    /// would keep the command from unmounting it.
+    held_devices: Vec<u64>,
     size: usize,
     notes: Vec<String>,
 }
@@ -123,6 +130,7 @@ impl Default for Files {
             kept: Vec::new(),
             kept_count: 0,
             open_left: OPEN_MAX.min(limit / 4),
+            held_devices: HELD_PATHS.iter().filter_map(|path| device(path)).collect(),
             size: 0,
             notes: Vec::new(),
         }
@@ -270,7 +278,9 @@ impl Files {
             self.kept_count += 1;
             self.kept.push((number, Arc::clone(&file)));
         }
-        let source: Arc<dyn Source> = if self.open_left > 0 {
+        let is_held = |it: Stat| self.held_devices.contains(&it.st_dev);
+        let may_stay = self.open_left > 0 && rustix::fs::fstat(&file).is_ok_and(is_held);
+        let source: Arc<dyn Source> = if may_stay {
             self.open_left -= 1;
             file
         } else {
@@ -333,6 +343,10 @@ pub(crate) fn open_if(path: &Path, module: &Module) -> Option<File> {
 /// `/proc/PID/maps` and `stat` show different ones.
 fn is_file(stat: &Stat, identity: (u64, u64)) -> bool {
     FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_ino == identity.1
+}
+
+fn device(path: &str) -> Option<u64> {
+    Some(rustix::fs::stat(path).ok()?.st_dev)
 }
 
 fn modified_ns(stat: &Stat) -> i64 {

@@ -6,6 +6,7 @@ use framehop::x86_64::UnwindRegsX86_64;
 
 use super::elf::{Elf, ElfError, Loaded, Part, Segment, Source};
 use super::tables::{Entry, Step, Table, tables};
+use super::{FileNumber, Files};
 
 /// The address of the only function of a hand-made table.
 const FUNCTION: u64 = 0x1000;
@@ -94,6 +95,28 @@ fn entries_that_are_copied_say_the_same_as_the_whole_table() {
         assert_eq!(step(&mut parts), step(&mut whole), "{address:#x}");
     }
     assert!(found > 1000, "{found} addresses had entries");
+}
+
+#[test]
+fn no_file_stays_open_for_its_tables_where_the_command_may_unmount() {
+    let folder = std::path::Path::new("/dev/shm");
+    if super::HELD_PATHS.iter().any(|path| super::device(path) == super::device("/dev/shm")) {
+        return;
+    }
+    let path = folder.join(format!("echown-tables-{}", std::process::id()));
+    if std::fs::write(&path, real_file()).is_err() {
+        return;
+    }
+    let mut files = Files::default();
+    let before = files.open_left;
+    let open = || Arc::new(std::fs::File::open(&path).unwrap());
+    let code = files.read(FileNumber(0), open(), true).expect("a program");
+    assert!(!code.tables.is_empty() && files.open_left == before);
+    assert!(files.size > 0, "its tables were read");
+    files.held_devices.push(super::device("/dev/shm").unwrap());
+    files.read(FileNumber(0), open(), true).expect("a program");
+    assert_eq!(files.open_left, before - 1, "an open file serves otherwise");
+    std::fs::remove_file(path).unwrap();
 }
 
 fn flip(bytes: &mut [u8], random: &mut fastrand::Rng) {
