@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::passing::Passing;
-use super::programs::opens_for_others;
+use super::programs::{is_profile, opens_for_others};
 use super::table::{Descriptor, Origin, Table};
 use super::{At, Model, ProcessState, TableId, TaskState, exits};
 use crate::event::{Gap, OpenFd, Tid};
@@ -239,7 +239,10 @@ impl Model {
             let file_name = |program: &str| program.rsplit('/').next().map(str::to_owned);
             let is_same_program =
                 file_name(&opening.thread.process.program) == file_name(&at.thread.process.program);
-            let is_note = is_own || is_same_program || given.contains(&opening.file);
+            let is_note = is_own
+                || is_same_program
+                || given.contains(&opening.file)
+                || is_profile(&opening.link, opening.thread.process.pid);
             descriptor.passing = self.passings.add(Passing {
                 opening: Arc::clone(opening),
                 number,

@@ -19,6 +19,15 @@ pub(super) fn opens_for_others(program: &str) -> bool {
     is_shell(program) || OPENERS_FOR_OTHERS.contains(&file_name(program))
 }
 
+/// Whether a file is one in which node lists the functions of its own process `pid`: its perf map and V8's
+/// log. Users ask for them (`--perf-basic-prof`), so that reports name functions, and their program cannot
+/// close them.
+pub(super) fn is_profile(path: &str, pid: i32) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    path == format!("/tmp/perf-{pid}.map")
+        || name.starts_with("isolate-0x") && name.ends_with(&format!("-{pid}-v8.log"))
+}
+
 /// The last part of a path, without the mark of a deleted file and without the version of a shell
 /// (`bash-5.2`).
 fn file_name(program: &str) -> &str {
@@ -76,5 +85,22 @@ mod tests {
             assert!(!is_shell(program), "{program}");
         }
         assert!(opens_for_others("/usr/bin/flock"));
+    }
+
+    #[test]
+    fn a_profile_is_known_by_its_path_and_the_id_of_its_process() {
+        assert!(is_profile("/tmp/perf-12.map", 12));
+        assert!(is_profile("/work/isolate-0x2e75cca0-12-v8.log", 12));
+        for other in [
+            "/tmp/perf-13.map",
+            "/work/perf-12.map",
+            "/tmp/perf-12.map.old",
+            "/work/isolate-0x2e75cca0-112-v8.log",
+            "/work/isolate-0x2e75cca0-12-v8.log.old",
+            "/work/12-v8.log",
+            "",
+        ] {
+            assert!(!is_profile(other, 12), "{other}");
+        }
     }
 }

@@ -101,6 +101,20 @@ fn a_leak_into_a_program_of_the_same_name_is_a_note() {
 }
 
 #[test]
+fn a_leak_of_the_perf_map_of_the_process_itself_is_a_note() {
+    for (map, severity) in
+        [("/tmp/perf-1.map", Severity::Note), ("/tmp/perf-2.map", Severity::Error)]
+    {
+        let mut program = Program::start();
+        program.open(1, &[OpenFd { link: map.into(), ..fd(3) }], 10);
+        program.fork(1, 2);
+        program.exec(2, "/bin/two", &[0, 1, 2, 3]);
+        program.end(2);
+        assert_eq!(exec_leaks(&program), [severity], "{map}");
+    }
+}
+
+#[test]
 fn a_descriptor_that_was_made_inheritable_is_no_leak() {
     let mut program = Program::start();
     program.open(1, &[cloexec(3), fd(4)], 10);
