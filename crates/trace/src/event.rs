@@ -126,8 +126,6 @@ pub enum What {
     Ended,
     /// Not everything can be followed from now on.
     CoverageReduced(Gap),
-    /// The user asked for a mark: growth is measured from one mark to the next.
-    Marked,
 }
 
 /// Descriptors that one call created.

@@ -13,7 +13,7 @@
 //! use echown_trace::event_log::{EventReader, EventWriter};
 //! use echown_trace::stack::Stacks;
 //!
-//! let event = Event { time_ns: 5, task: Tid(7), what: What::Marked };
+//! let event = Event { time_ns: 5, task: Tid(7), what: What::Ended };
 //! let mut writer = EventWriter::new(Vec::new()).unwrap();
 //! writer.write(&event, &Stacks::new()).unwrap();
 //! let lines = writer.into_inner();
@@ -66,7 +66,6 @@ fn stack_of(what: &mut What) -> Option<&mut StackId> {
         | What::Used { .. }
         | What::Ending { .. }
         | What::Ended
-        | What::CoverageReduced(_)
-        | What::Marked => None,
+        | What::CoverageReduced(_) => None,
     }
 }

@@ -137,7 +137,7 @@ pub enum Kind {
     UseAfterClose,
     /// A program inherited a descriptor that it neither uses nor is notified of.
     ExecLeak,
-    /// A descriptor was open at the end, and its creator opens more and more of them or forgot it.
+    /// A descriptor was open at the end, and its creator left several of them or forgot it.
     Leak(LeakReason),
     /// A call got EBADF, which proves no mistake: the number was never open, or it was closed before
     /// a fork or by a loop over all numbers, or the call is one that checks for open numbers.
@@ -157,8 +157,6 @@ pub enum LeakReason {
     OutlivesOthers,
     /// The peer closed the connection and the process did not.
     CloseWait,
-    /// There were more of them at a mark than at the mark before.
-    Growth,
 }
 
 /// How serious a finding is.

@@ -101,7 +101,6 @@ impl Model {
                 self.executed(event.task, *former, program, open, mentioned);
             }
             What::CoverageReduced(gap) => self.gap(event.task, *gap),
-            What::Marked => self.marked(),
             What::Ended => self.ended(event.task),
             what => match self.at(event.task) {
                 Some(at) => self.apply_at(&at, what),
@@ -137,8 +136,7 @@ impl Model {
             What::Started { .. }
             | What::Executed { .. }
             | What::Ended
-            | What::CoverageReduced(_)
-            | What::Marked => {}
+            | What::CoverageReduced(_) => {}
         }
     }
 

@@ -70,7 +70,6 @@ fn all_kinds() -> (Vec<Event>, Stacks) {
         What::Ending { open: None, status: 9 },
         What::Ended,
         What::CoverageReduced(Gap::IoUring),
-        What::Marked,
     ];
     let event = |(index, what)| Event { time_ns: index as u64, task: Tid(1), what };
     (whats.into_iter().enumerate().map(event).collect(), stacks)

@@ -2,8 +2,7 @@
 //!
 //! A descriptor that is open at the end is not wrong as such: a log, a listener, a wake pipe stay open on
 //! purpose. It is a leak if its place in the program created several that are open, if the others from
-//! its place were closed soon, if its peer closed the connection, or if there are more of them at each
-//! mark. Inherited descriptors are another process's, and 0 to 2 are never leaks.
+//! its place were closed soon, or if its peer closed the connection. Inherited descriptors are another process's, and 0 to 2 are never leaks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,31 +102,6 @@ fn is_close_wait(details: &Details) -> bool {
         let fact = fact.as_bytes();
         fact.len() >= 10 && fact[..10].eq_ignore_ascii_case(b"close-wait")
     })
-}
-
-/// At a mark: adds the places with more open descriptors than at the mark before.
-pub(super) fn growth(table: &mut Table, now_ns: u64, record: &mut Record) {
-    let mut counts = Vec::new();
-    for (key, group) in groups(table) {
-        let before = table.sites.get(&key).map_or(0, |site| site.at_mark);
-        let grown = group.creations.saturating_sub(before);
-        if let Some((number, descriptor)) = group.members.last().copied()
-            && table.has_mark
-            && grown > 0
-        {
-            let kind = Kind::Leak(LeakReason::Growth);
-            let finding = finding(table, number, descriptor, kind, None, now_ns);
-            record.add(Finding { count: grown, ..finding });
-        }
-        counts.push((key, group.creations));
-    }
-    for site in table.sites.values_mut() {
-        site.at_mark = 0;
-    }
-    for (key, count) in counts {
-        table.sites.entry(key).or_default().at_mark = count;
-    }
-    table.has_mark = true;
 }
 
 fn finding(

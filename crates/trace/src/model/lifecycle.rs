@@ -355,12 +355,6 @@ impl Model {
         }
         wrong
     }
-
-    pub(super) fn marked(&mut self) {
-        for table in self.tables.values_mut() {
-            exits::growth(table, self.now_ns, &mut self.record);
-        }
-    }
 }
 
 /// Whether a program learns of the number: by its arguments or environment, or because the descriptor was

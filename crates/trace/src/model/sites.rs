@@ -20,8 +20,6 @@ pub(super) struct Site {
     pub(super) closed: u64,
     /// The longest time that one of them was open.
     pub(super) longest_ns: u64,
-    /// The number of creations that were open at the last mark.
-    pub(super) at_mark: u64,
 }
 
 /// The places of one table.

@@ -97,8 +97,6 @@ pub(super) struct Table {
     held: VecDeque<i32>,
     open: usize,
     pub(super) sites: Sites,
-    /// The user asked for a mark since the table exists.
-    pub(super) has_mark: bool,
 }
 
 impl Table {
@@ -234,7 +232,6 @@ impl Table {
             held: self.held.clone(),
             open: self.open,
             sites: Sites::default(),
-            has_mark: false,
         };
         for slot in copy.slots.values_mut() {
             if let State::Open(descriptor) = &mut slot.state {
@@ -259,7 +256,6 @@ impl Table {
         }
         self.since = since;
         self.is_forked = false;
-        self.has_mark = false;
         self.sites = Sites::default();
     }
 

@@ -56,9 +56,6 @@ pub(super) fn message(finding: &Finding, count: u64) -> String {
         Kind::Leak(LeakReason::CloseWait) => {
             format!("ended with fd {number} open, a connection that its peer had closed")
         }
-        Kind::Leak(LeakReason::Growth) => {
-            format!("has more and more descriptors open from one place, such as fd {number}")
-        }
         Kind::Overwritten => format!("replaced fd {number} while it was open"),
         Kind::OpenAtExit if count > 1 => {
             format!("ended with {} open", Plural(count, "descriptor"))

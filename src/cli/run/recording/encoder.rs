@@ -79,7 +79,6 @@ impl Encoder {
             }
             What::Ended => self.ended(task, "returned"),
             What::CoverageReduced(gap) => self.message(task, &format!("not followed: {gap:?}")),
-            What::Marked => self.message(task, "mark"),
             // Neither opens nor closes anything.
             What::Closed { .. }
             | What::Freed { .. }

@@ -93,18 +93,3 @@ fn a_connection_whose_peer_has_closed_is_a_leak() {
     assert_eq!(findings[0].details.as_deref(), Some(&details));
     assert_eq!(program.model.coverage().mismatches.count, 0);
 }
-
-#[test]
-fn more_descriptors_at_each_mark_are_a_leak_once() {
-    let mut program = Program::start();
-    program.open(1, &[fd(3)], 10);
-    program.event(1, What::Marked);
-    assert_eq!(program.model.findings(), []);
-    program.open(1, &[fd(4)], 10);
-    program.open(1, &[fd(5)], 11);
-    program.close(1, 5, 12);
-    program.event(1, What::Marked);
-    program.end(1);
-    assert_eq!(program.kinds(), [leak(LeakReason::Growth)]);
-    assert_eq!(program.findings()[0].count, 1);
-}
