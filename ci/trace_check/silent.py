@@ -31,11 +31,12 @@ http {
 
 WAIT = "until curl -s -o /dev/null http://127.0.0.1:PORT/; do sleep 0.1; done; "
 
-# Faults that are really there, as strace shows: code, program, and what it does.
+# Faults that are really there, as strace shows: code, program, and what it does. docs/rationale.md says
+# why each is true.
 KNOWN = {
     ("double-close", "bash"): "bash 5.2 closes pipes of pipelines and substitutions twice",
     ("double-close", "tmux"): "libevent 2.1's event_reinit closes the pipe of its signals twice",
-    ("exec-leak", "socat"): "socat's programs inherit the socket pair of its signals",
+    ("exec-leak", "socat"): "socat's programs inherit an end of the pair by which its child says that it is ready",
     ("exec-leak", "tmux"): "libutempter runs its helper with all descriptors of tmux",
 }
 
