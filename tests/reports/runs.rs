@@ -53,7 +53,6 @@ fn report() -> RunReport {
         GapKind::Calls32,
         GapKind::NestedTracer,
         GapKind::SeccompNotify,
-        GapKind::Stacks,
         GapKind::Missed,
         GapKind::Mismatch,
     ];

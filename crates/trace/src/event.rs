@@ -187,8 +187,6 @@ pub enum Gap {
     NestedTracer,
     /// The process is supervised by another program with seccomp notifications.
     SeccompNotify,
-    /// A stack could not be unwound, or a program's debug information could not be read.
-    Stacks,
     /// The tracer missed events of a task.
     Missed,
 }

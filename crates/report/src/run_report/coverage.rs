@@ -55,8 +55,6 @@ pub enum GapKind {
     NestedTracer,
     /// Another process handles its system calls (seccomp notifications).
     SeccompNotify,
-    /// Stacks that could not be read.
-    Stacks,
     /// Events that were missed.
     Missed,
     /// A list of open descriptors that differs from the kernel's.
@@ -81,7 +79,6 @@ impl GapKind {
                 "another program handles its system calls (seccomp notifications), and their results \
                  are not seen"
             }
-            GapKind::Stacks => "stacks could not be read, so some places are incomplete",
             GapKind::Missed => "some events were missed; some descriptors may be unknown",
             GapKind::Mismatch => {
                 "open descriptors differed from those in /proc/PID/fd, which counted from there on; \
@@ -92,11 +89,10 @@ impl GapKind {
 }
 
 impl Coverage {
-    /// Whether every call was followed. Missing stacks do not count: they hide no finding.
+    /// Whether every call was followed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let is_whole = self.mismatches == 0 && self.dropped == 0;
-        is_whole && self.gaps.iter().all(|gap| gap.kind == GapKind::Stacks)
+        self.mismatches == 0 && self.dropped == 0 && self.gaps.is_empty()
     }
 }
 

@@ -19,7 +19,6 @@ pub(super) fn coverage(model: &Model) -> Coverage {
             Gap::Calls32 => GapKind::Calls32,
             Gap::NestedTracer => GapKind::NestedTracer,
             Gap::SeccompNotify => GapKind::SeccompNotify,
-            Gap::Stacks => GapKind::Stacks,
             Gap::Missed => GapKind::Missed,
         };
         found(kind, occurrences)
