@@ -113,6 +113,9 @@ struct SyscallInfo {
     reserved_2: u32,
 }
 
+/// PTRACE_GET_SYSCALL_INFO, which is not in libc for musl. The type of requests depends on the C library.
+const GET_SYSCALL_INFO: u16 = 0x420e;
+
 /// PTRACE_SYSCALL_INFO_SECCOMP
 const INFO_SECCOMP: u8 = 3;
 
@@ -169,10 +172,9 @@ pub fn event_message(task: i32) -> io::Result<u64> {
 /// ESRCH if the task was killed in the meantime; EINVAL if another event stopped it.
 pub fn call_stop(task: i32) -> io::Result<CallStop> {
     let mut info = SyscallInfo::default();
-    let request = libc::PTRACE_GET_SYSCALL_INFO;
     let size = size_of::<SyscallInfo>();
     // SAFETY: the kernel writes at most `size` bytes, integers only, to the value.
-    let written = unsafe { libc::ptrace(request, task, size, &raw mut info) };
+    let written = unsafe { libc::ptrace(GET_SYSCALL_INFO as _, task, size, &raw mut info) };
     result(written)?;
     if info.op != INFO_SECCOMP {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
