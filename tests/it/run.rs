@@ -1,6 +1,7 @@
 //! `echown run`: what passes through, exit codes, options, and processes that outlive the command.
 
 mod forms;
+mod hidden;
 mod recording;
 mod signals;
 

@@ -1,6 +1,6 @@
 //! Programs of `tests/corpus/run` under `echown run`: their verdicts, with lines.
 //!
-//! `ci/trace` runs all of them. These thirteen need nothing but a C compiler, Python and a shell.
+//! `ci/trace` runs all of them. These fourteen need nothing but a C compiler, Python and a shell.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::path::Path;
@@ -47,6 +47,7 @@ macro_rules! verdicts {
 verdicts! {
     a_leak_on_an_error_path_is_found: "leak_on_error_path.c";
     a_double_close_is_found_in_each_mode: "double_close.c";
+    a_file_with_a_long_path_is_seen: "long_path.c";
     a_double_close_across_threads_is_found: "double_close_threads.c";
     a_close_of_a_reused_number_is_found_in_three_parts: "close_of_reused_number.c";
     each_use_after_close_is_found: "use_after_close.c";

@@ -54,6 +54,8 @@ pub enum Action {
     Unshare,
     /// Changes the name of the thread to the text at its second argument.
     Name,
+    /// May hide the process from this user.
+    Hide,
     /// Asks for the processors of a thread, which the placement may have changed.
     GetAffinity,
     /// Sets the processors of a thread.
@@ -202,6 +204,10 @@ pub const CALLS: &[Call] = &[
     Call {
         when: When::ArgumentIn(0, &[libc::PR_SET_NAME as u32]),
         ..call(libc::SYS_prctl, "prctl(PR_SET_NAME)", Action::Name)
+    },
+    Call {
+        when: When::ArgumentIn(0, &[libc::PR_SET_DUMPABLE as u32]),
+        ..call(libc::SYS_prctl, "prctl(PR_SET_DUMPABLE)", Action::Hide)
     },
     call(libc::SYS_sched_getaffinity, "sched_getaffinity", Action::GetAffinity),
     call(libc::SYS_sched_setaffinity, "sched_setaffinity", Action::SetAffinity),

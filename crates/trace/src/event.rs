@@ -187,6 +187,8 @@ pub enum Gap {
     NestedTracer,
     /// The process is supervised by another program with seccomp notifications.
     SeccompNotify,
+    /// The process hides its memory and descriptors from this user (PR_SET_DUMPABLE).
+    Hidden,
     /// The tracer missed events of a task.
     Missed,
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::event::{Event, Gap, Tid, What};
+use crate::event::{Event, Gap, OpenFd, Tid, What};
 use crate::finding::{Finding, Opening, Process, Thread};
 
 mod calls;
@@ -35,7 +35,7 @@ pub use coverage::{Coverage, Occurrences};
 use passing::Passings;
 use record::Record;
 use runs::Run;
-use table::Table;
+use table::{Descriptor, Table};
 
 type TableId = u64;
 
@@ -225,6 +225,18 @@ impl Model {
     #[must_use]
     pub fn open_numbers(&self, task: Tid) -> Vec<i32> {
         self.table_of(task).map_or_else(Vec::new, Table::open_numbers)
+    }
+
+    /// The descriptors of the task's table that stay open at an exec, in ascending order.
+    #[must_use]
+    pub fn kept_at_exec(&self, task: Tid) -> Vec<OpenFd> {
+        let Some(table) = self.table_of(task) else { return Vec::new() };
+        let kept = table.iter_open().filter(|(_, descriptor)| !descriptor.is_cloexec);
+        let fd = |(number, descriptor): (i32, &Descriptor)| {
+            let link = descriptor.opening.link.clone();
+            OpenFd { number, link, is_cloexec: false, details: None }
+        };
+        kept.map(fd).collect()
     }
 
     /// The task, its name and its process.

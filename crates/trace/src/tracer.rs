@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::calls::{self, Call};
 use crate::event::{Event, Gap, Opened, Tid, What};
@@ -182,6 +182,7 @@ pub fn run(
         early: FxHashMap::default(),
         early_at_last_tick: Vec::new(),
         interrupted: FxHashMap::default(),
+        hidden: FxHashSet::default(),
         poison,
         model: Model::new(),
         stacks: Stacks::new(),
@@ -277,6 +278,8 @@ struct Tracer<'a> {
     early_at_last_tick: Vec<i32>,
     /// Calls of threads that ended inside them, by process: their effect is unknown.
     interrupted: FxHashMap<i32, Vec<Interrupted>>,
+    /// Processes that hide their memory and descriptors from this user.
+    hidden: FxHashSet<i32>,
     poison: Option<Poison>,
     model: Model,
     stacks: Stacks,
@@ -402,6 +405,7 @@ impl Tracer<'_> {
                 self.unwinder.ended(task);
                 self.python.ended(task);
                 self.interrupted.remove(&task);
+                self.hidden.remove(&task);
             }
         }
         if task == self.root && !self.tasks.is_empty() {

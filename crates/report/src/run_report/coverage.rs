@@ -55,6 +55,8 @@ pub enum GapKind {
     NestedTracer,
     /// Another process handles its system calls (seccomp notifications).
     SeccompNotify,
+    /// A process that hides from other users' tracers.
+    Hidden,
     /// Events that were missed.
     Missed,
     /// A list of open descriptors that differs from the kernel's.
@@ -78,6 +80,10 @@ impl GapKind {
             GapKind::SeccompNotify => {
                 "another program handles its system calls (seccomp notifications), and their results \
                  are not seen"
+            }
+            GapKind::Hidden => {
+                "a process hides its memory and descriptors (PR_SET_DUMPABLE): its paths, stacks and \
+                 received descriptors are unknown; run echown as root"
             }
             GapKind::Missed => "some events were missed; some descriptors may be unknown",
             GapKind::Mismatch => {

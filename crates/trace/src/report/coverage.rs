@@ -19,6 +19,7 @@ pub(super) fn coverage(model: &Model) -> Coverage {
             Gap::Calls32 => GapKind::Calls32,
             Gap::NestedTracer => GapKind::NestedTracer,
             Gap::SeccompNotify => GapKind::SeccompNotify,
+            Gap::Hidden => GapKind::Hidden,
             Gap::Missed => GapKind::Missed,
         };
         found(kind, occurrences)

@@ -1,5 +1,7 @@
 //! The beginning of a call: what it is about to do, and whether its result is needed.
 
+use rustix::io::Errno;
+
 use super::beginning::{Beginning, Entered};
 use super::{Deferred, InCall, Tracer, listing, message};
 use crate::calls::{Action, Call, Cloexec};
@@ -36,7 +38,9 @@ impl Tracer<'_> {
             Action::Create(cloexec) => self.creation_begins(it, cloexec),
             Action::Dup | Action::DupFrom { .. } => self.creation_begins(it, Cloexec::Never),
             Action::Pair(..) => self.creation_begins(it, Cloexec::Never),
-            Action::DupTo | Action::CloseRange | Action::Unshare => self.await_exit(it),
+            Action::DupTo | Action::CloseRange | Action::Unshare | Action::Hide => {
+                self.await_exit(it)
+            }
             Action::SetFdFlags => {
                 let is_set = it.arguments[2] & libc::FD_CLOEXEC as u64 != 0;
                 self.cloexec_begins(it, is_set);
@@ -117,7 +121,8 @@ impl Tracer<'_> {
     /// A call that returns one or two of the lowest free numbers.
     fn creation_begins(&mut self, it: &Beginning, cloexec: Cloexec) {
         let task = Tid(it.task);
-        if !self.use_is_known(it) || !self.model.is_sole_user(task) {
+        let can_look_up = self.model.is_sole_user(task) && !self.is_hidden(it.task);
+        if !self.use_is_known(it) || !can_look_up {
             self.await_exit(it);
             return;
         }
@@ -169,7 +174,15 @@ impl Tracer<'_> {
         };
         let mut fds = Vec::with_capacity(1);
         for number in deferred.numbers.into_iter().flatten() {
-            let Some(link) = listing::link(task, number) else { return };
+            let link = match listing::link(task, number) {
+                Ok(link) => link,
+                Err(Errno::ACCESS | Errno::PERM) => {
+                    self.notice_hidden(task);
+                    return;
+                }
+                // The call has failed.
+                Err(_) => return,
+            };
             fds.push(OpenFd { number, link, is_cloexec: deferred.is_cloexec, details: None });
         }
         let Deferred { call, duplicate_of, used, stack, .. } = deferred;

@@ -3,7 +3,7 @@
 use super::entry::{duplicated, evaluate};
 use super::{InCall, Tracer, listing, message};
 use crate::calls::{Action, Call, Cloexec};
-use crate::event::{OpenFd, Opened, What};
+use crate::event::{OpenFd, Opened, Tid, What};
 use crate::sys::memory;
 use crate::sys::ptrace;
 
@@ -57,8 +57,15 @@ impl Tracer<'_> {
                 self.one_opened(it, cloexec);
             }
             Action::Pair(address, cloexec) if is_done => {
-                let word = memory::word(it.task, arguments[address]).unwrap_or(u64::MAX);
-                let numbers = [word as u32 as i32, (word >> 32) as u32 as i32];
+                let numbers = match memory::word(it.task, arguments[address]) {
+                    Some(word) => [word as u32 as i32, (word >> 32) as u32 as i32],
+                    // The process hides its memory. The kernel takes the lowest free numbers.
+                    None => {
+                        let mut lowest = |from| self.model.lowest_free(Tid(it.task), from);
+                        let first = lowest(0).unwrap_or(-1);
+                        [first, lowest(first + 1).unwrap_or(-1)]
+                    }
+                };
                 self.opened(it, &numbers, evaluate(it.task, cloexec, &arguments));
             }
             Action::CloseRange if is_done => {
@@ -91,6 +98,7 @@ impl Tracer<'_> {
                 let is_cloexec = arguments[3] & libc::MSG_CMSG_CLOEXEC as u64 != 0;
                 self.opened(it, &numbers, is_cloexec);
             }
+            Action::Hide if is_done => self.notice_hidden(it.task),
             Action::Unshare if is_done => self.emit(it.task, What::FilesUnshared),
             _ => {}
         }

@@ -34,6 +34,9 @@ impl Tracer<'_> {
         let process = if is_thread { of_parent } else { child };
         self.tasks.insert(child, Task::new(process));
         if !is_thread {
+            if self.is_hidden(parent) {
+                self.hidden.insert(child);
+            }
             self.unwinder.forked(of_parent, child);
             self.python.forked(of_parent, parent, child);
         }
@@ -52,7 +55,7 @@ impl Tracer<'_> {
     fn handle_created(&mut self, task: i32, address: u64) {
         let Some(word) = memory::word(task, address) else { return };
         let number = word as u32 as i32;
-        let Some(link) = listing::link(task, number) else { return };
+        let Ok(link) = listing::link(task, number) else { return };
         let fd = OpenFd { number, link, is_cloexec: true, details: None };
         let opened = Opened {
             call: "clone(CLONE_PIDFD)",
@@ -79,7 +82,10 @@ impl Tracer<'_> {
         {
             self.without_privileges.push(program.clone());
         }
+        self.hidden.remove(&process);
+        // Only a program that this user may not read hides at its start.
         let open = self.listed(process);
+        let open = open.unwrap_or_else(|| self.model.kept_at_exec(Tid(former)));
         if process == self.root && !self.has_started {
             self.has_started = true;
             self.emit(process, What::Started { program, open });
@@ -92,17 +98,36 @@ impl Tracer<'_> {
         self.name_changed(process);
     }
 
-    /// The open descriptors, without those of the quarantine.
-    fn listed(&mut self, task: i32) -> Vec<OpenFd> {
-        let open = listing::all(task);
-        if open.is_none() {
-            self.gap(task, Gap::Missed);
+    /// Whether the process of a task hides its memory and descriptors.
+    pub(super) fn is_hidden(&self, task: i32) -> bool {
+        // Almost always there is none.
+        !self.hidden.is_empty()
+            && self.tasks.get(&task).is_some_and(|task| self.hidden.contains(&task.process))
+    }
+
+    /// A process may hide from now on, or no longer.
+    pub(super) fn notice_hidden(&mut self, task: i32) {
+        let process = self.tasks.get(&task).map_or(task, |it| it.process);
+        if !listing::is_hidden(process) {
+            self.hidden.remove(&process);
+        } else if self.hidden.insert(process) {
+            self.gap(task, Gap::Hidden);
         }
-        let mut open = open.unwrap_or_default();
+    }
+
+    /// The open descriptors, without those of the quarantine. `None` if they cannot be seen.
+    fn listed(&mut self, task: i32) -> Option<Vec<OpenFd>> {
+        let Some(mut open) = listing::all(task) else {
+            self.notice_hidden(task);
+            if !self.is_hidden(task) {
+                self.gap(task, Gap::Missed);
+            }
+            return None;
+        };
         if let Some(poison) = &self.poison {
             open.retain(|fd| fd.link != poison.link);
         }
-        open
+        Some(open)
     }
 
     /// The name of the thread, as the kernel has it.
@@ -127,8 +152,8 @@ impl Tracer<'_> {
         {
             self.name_changed(task);
         }
-        let open = self.model.is_sole_user(Tid(task)).then(|| {
-            let mut open = self.listed(task);
+        let is_sole_user = self.model.is_sole_user(Tid(task));
+        let open = is_sole_user.then(|| self.listed(task)).flatten().map(|mut open| {
             self.forget_interrupted(task, process, &mut open);
             let is_wanted = |fd: &OpenFd| fd.number > 2;
             listing::add_details(process, &mut open, is_wanted);

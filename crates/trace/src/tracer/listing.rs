@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use echown_fd::open;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::event::{Details, OpenFd};
@@ -14,15 +15,27 @@ const DETAILED_MAX: usize = 1024;
 
 const O_CLOEXEC: u32 = 0o2_000_000;
 
-/// The link of a number, if it is open: a path, `socket:[123]`, `anon_inode:[eventpoll]`.
-pub(super) fn link(task: i32, number: i32) -> Option<String> {
+/// The link of a file whose path is longer than the kernel can say.
+const LONG_PATH: &str = "(a path of more than 4095 bytes)";
+
+/// The link of a number: a path, `socket:[123]`, `anon_inode:[eventpoll]`.
+///
+/// # Errors
+/// ENOENT if it is not open; EACCES if the process hides it.
+pub(super) fn link(task: i32, number: i32) -> Result<String, Errno> {
     let path = format!("/proc/{task}/fd/{number}");
-    let link = rustix::fs::readlink(path, Vec::with_capacity(256)).ok()?;
-    let link = link.into_bytes();
-    Some(
-        String::from_utf8(link)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
-    )
+    let link = match rustix::fs::readlink(path, Vec::with_capacity(256)) {
+        Err(Errno::NAMETOOLONG) => return Ok(LONG_PATH.to_owned()),
+        link => link?.into_bytes(),
+    };
+    Ok(String::from_utf8(link)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Whether a process hides its memory and descriptors from this user.
+pub(super) fn is_hidden(process: i32) -> bool {
+    let folder = fs::read_dir(format!("/proc/{process}/fd"));
+    folder.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// All open descriptors, in ascending order. `None` if the task is gone.
@@ -32,7 +45,7 @@ pub(super) fn all(task: i32) -> Option<Vec<OpenFd>> {
     let mut numbers: Vec<i32> = numbers.collect();
     numbers.sort_unstable();
     let described = |number| {
-        let link = link(task, number)?;
+        let link = link(task, number).ok()?;
         Some(OpenFd { number, link, is_cloexec: is_cloexec(task, number), details: None })
     };
     Some(numbers.into_iter().filter_map(described).collect())

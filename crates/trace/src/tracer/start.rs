@@ -131,13 +131,12 @@ fn names_sanitizer(file: &(impl Source + ?Sized), range: Range<u64>) -> bool {
     false
 }
 
-/// The environment of this process. `disables_leak_check` changes it for LeakSanitizer, unless it has an
-/// opinion already.
+/// The environment of this process. `disables_leak_check` changes it for LeakSanitizer, also where the user
+/// has turned its check on: it cannot work.
 pub(super) fn environment(disables_leak_check: bool) -> Vec<CString> {
-    let is_set = |name: &str| env::var(name).is_ok_and(|options| options.contains("detect_leaks"));
-    let disables = disables_leak_check && !is_set(LEAK_OPTIONS) && !is_set("ASAN_OPTIONS");
     let mut variables: Vec<(OsString, OsString)> = env::vars_os().collect();
-    if disables {
+    if disables_leak_check {
+        // It counts more than ASAN_OPTIONS, and the last word more than earlier ones.
         let known = variables.iter_mut().find(|(name, _)| name == LEAK_OPTIONS);
         match known {
             Some((_, options)) => options.push(":detect_leaks=0"),
