@@ -5,10 +5,12 @@ mod hidden;
 mod recording;
 mod signals;
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use super::reports::stderr;
+use super::reports::{Folder, stderr};
 use super::server::echown;
 use crate::common::require_tool;
 
@@ -98,6 +100,11 @@ fn a_broken_pipe_ends_the_command_as_it_would_without_the_tracer() {
 
 #[test]
 fn a_command_that_cannot_run_has_the_exit_code_of_a_shell_and_a_reason() {
+    let folder = Folder::new("run-no-program");
+    let no_program = folder.0.join("script");
+    std::fs::write(&no_program, "exit 0\n").unwrap();
+    std::fs::set_permissions(&no_program, Permissions::from_mode(0o700)).unwrap();
+    let no_program = no_program.to_str().unwrap();
     for (words, code, reason) in [
         (
             &["--", "no-such-command-here"][..],
@@ -106,6 +113,7 @@ fn a_command_that_cannot_run_has_the_exit_code_of_a_shell_and_a_reason() {
         ),
         (&["--", "/no/such/command"], 127, "failed to run `/no/such/command`: not found"),
         (&["--", "/"], 126, "failed to run `/`: "),
+        (&["--", no_program], 126, "names its interpreter, such as `#!/bin/sh`"),
         (&["--", "/etc/passwd"], 126, "failed to run `/etc/passwd`: "),
         (&["--", "a\u{1b}b"], 127, "failed to run `a\\x1bb`: not found"),
         (&[], 2, "required"),

@@ -152,11 +152,18 @@ pub(super) fn environment(disables_leak_check: bool) -> Vec<CString> {
     variables.into_iter().filter_map(variable).collect()
 }
 
+/// What a file is that the kernel cannot execute. Shells run such a script themselves.
+const NO_PROGRAM: &str = "it is neither a program for this machine nor a script whose first line names \
+                          its interpreter, such as `#!/bin/sh`";
+
 /// The error of a failed start.
 pub(super) fn explain(failed: SpawnError) -> StartError {
     let SpawnError { stage, error } = failed;
     match stage {
         Stage::Exec if error.kind() == io::ErrorKind::NotFound => StartError::NotFound,
+        Stage::Exec if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            StartError::NotExecutable(io::Error::new(error.kind(), NO_PROGRAM))
+        }
         Stage::Exec => StartError::NotExecutable(error),
         Stage::Fork => StartError::Tracing(format!("failed to start a process: {error}")),
         Stage::Trace => {
