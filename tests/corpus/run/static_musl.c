@@ -1,13 +1,10 @@
-/* A static program with musl, whose C library has no unwind tables.
+/* A static program with musl, whose C library has no unwind tables: the functions above it are guessed.
  *
  * build: musl-gcc -static
  * needs: musl-gcc
  * run:
- * expect: double-close error fd=3
- * expect: leak warning x3
- *
- * The lines are not expected: musl's assembly around a system call has no tables either, so that frames
- * above it are guesses, and some are lost.
+ * expect: double-close error fd=3 @open @first @second
+ * expect: leak warning @leak x3
  */
 #include <fcntl.h>
 #include <unistd.h>

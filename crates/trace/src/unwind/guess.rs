@@ -11,6 +11,13 @@ use crate::modules::space::Space;
 /// The maximum number of words that are searched for a return address.
 const SEARCHED_MAX: u64 = 512;
 
+/// The number of words that are searched for the return address of a call to the current function.
+const NEAR_WORDS: u64 = 64;
+
+/// The maximum distance from the start of a function to an instruction in it. Those of C libraries without
+/// tables are short.
+const FUNCTION_MAX: u64 = 1024;
+
 /// The maximum distance from the stack pointer to the frame that the frame pointer points to.
 const FRAME_MAX: u64 = 1 << 20;
 
@@ -40,6 +47,9 @@ impl Unwinder {
         }
         if is_innermost && self.try_return(space, now.sp(), now.bp(), now, read) {
             return Some(if keeps_pointers { Found::Caller } else { Found::Guess });
+        }
+        if !keeps_pointers && self.try_direct_call(space, now, read) {
+            return Some(Found::Guess);
         }
         if self.try_pointer(process, space, now, read) {
             return Some(if keeps_pointers { Found::Caller } else { Found::Guess });
@@ -73,6 +83,32 @@ impl Unwinder {
         let offset = address.wrapping_add(mapping.shift);
         let facts = self.files.facts(number, offset, process, &mapping.range);
         facts.is_some_and(|facts| facts.has_pointers)
+    }
+
+    /// Takes the first return address near the stack pointer whose call is a direct one to right before
+    /// here. In a function that does not set the frame pointer, that of its caller leads past the caller.
+    fn try_direct_call(
+        &mut self,
+        space: &Space,
+        now: &mut UnwindRegsX86_64,
+        read: &mut Read<'_>,
+    ) -> bool {
+        let (here, start) = (now.ip(), now.sp());
+        for word in 0..NEAR_WORDS {
+            let address = start.saturating_add(word * 8);
+            let Some(value) = self.memory.word(address, read) else { return false };
+            let is_to_here = |target: u64| {
+                let is_in_reach = target <= here && here - target <= FUNCTION_MAX;
+                // An earlier call that this function has made leaves its return address below.
+                is_in_reach && !(target < value && value <= here)
+            };
+            if self.follows_call(space, value, read)
+                && direct_target(value, read).is_some_and(is_to_here)
+            {
+                return self.try_return(space, address, now.bp(), now, read);
+            }
+        }
+        false
     }
 
     /// Takes the caller's frame from where the frame pointer points to, if that is a frame.
@@ -162,6 +198,15 @@ fn ends_in_call(code: &[u8]) -> bool {
             }
             _ => false,
         })
+}
+
+/// Where the call before a return address goes, if it has a relative address.
+fn direct_target(address: u64, read: &mut Read<'_>) -> Option<u64> {
+    let mut code = [0; 5];
+    let start = address.checked_sub(code.len() as u64)?;
+    let is_direct = read(start, &mut code) == code.len() && code[0] == 0xe8;
+    let distance = i32::from_le_bytes([code[1], code[2], code[3], code[4]]);
+    is_direct.then(|| address.wrapping_add_signed(distance.into()))
 }
 
 /// The length of an indirect call by its second byte and the one after it.
