@@ -54,6 +54,9 @@ pub enum What {
         open: Vec<OpenFd>,
         /// Those of them that the arguments or the environment name ([`crate::mentions`]).
         mentioned: Vec<i32>,
+        /// Those whose numbers occur there, and may be other numbers.
+        #[serde(default)]
+        hinted: Vec<i32>,
     },
     /// The name of the task's thread changed.
     Named {

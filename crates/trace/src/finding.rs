@@ -159,6 +159,21 @@ pub enum LeakReason {
     CloseWait,
 }
 
+/// Why a descriptor that a program inherited may have been passed on purpose, or does little harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Doubt {
+    /// The process that opened it runs the program itself, without a fork.
+    SameProcess,
+    /// Both programs have the same name, so that one author knows both.
+    SameProgram,
+    /// The program was given another descriptor of the same open file.
+    GivenFile,
+    /// It is a profile of the process that the user asked for.
+    Profile,
+    /// Its number occurs in the arguments or the environment of the program.
+    NumberOccurs,
+}
+
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -198,6 +213,8 @@ pub struct Finding {
     /// Of [`Kind::ExecLeak`]: the processes that inherited the descriptor, at most
     /// [`Finding::HEIRS_MAX`].
     pub heirs: Vec<Arc<Process>>,
+    /// Of [`Kind::ExecLeak`]: why it is only a note.
+    pub doubt: Option<Doubt>,
     /// What the number's last steps were, oldest first, at most [`HISTORY_MAX`]. They include those of
     /// the finding.
     pub history: Vec<Step>,

@@ -32,7 +32,7 @@ mod table;
 mod tests;
 
 pub use coverage::{Coverage, Occurrences};
-use passing::Passings;
+use passing::{Passings, Told};
 use record::Record;
 use runs::Run;
 use table::{Descriptor, Table};
@@ -97,8 +97,9 @@ impl Model {
         self.now_ns = event.time_ns;
         match &event.what {
             What::Started { program, open } => self.started(event.task, program, open),
-            What::Executed { former, program, open, mentioned } => {
-                self.executed(event.task, *former, program, open, mentioned);
+            What::Executed { former, program, open, mentioned, hinted } => {
+                let told = Told { named: mentioned, hinted };
+                self.executed(event.task, *former, program, open, told);
             }
             What::CoverageReduced(gap) => self.gap(event.task, *gap),
             What::Ended => self.ended(event.task),

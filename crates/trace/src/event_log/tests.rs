@@ -56,7 +56,13 @@ fn all_kinds() -> (Vec<Event>, Stacks) {
     let whats = vec![
         What::Started { program: program.clone(), open: open.clone() },
         What::Created { child: Tid(9), is_thread: true, shares_files: false },
-        What::Executed { former: Tid(9), program, open: open.clone(), mentioned: vec![3] },
+        What::Executed {
+            former: Tid(9),
+            program,
+            open: open.clone(),
+            mentioned: vec![3],
+            hinted: vec![4],
+        },
         What::Named { name: "n\"".into() },
         What::Opened(opened),
         What::Closed { number: 3, error: Some(9), is_quarantined: true, stack: two },

@@ -142,6 +142,7 @@ impl Model {
                 usage: None,
                 replaced_by: Some(Arc::clone(by)),
                 heirs: Vec::new(),
+                doubt: None,
                 history: steps,
                 details: None,
                 count: 1,

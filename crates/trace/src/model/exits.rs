@@ -124,6 +124,7 @@ fn finding(
         usage: None,
         replaced_by: None,
         heirs: Vec::new(),
+        doubt: None,
         history: table.slot(number).map_or_else(Vec::new, |slot| slot.past.steps.clone()),
         details: details.cloned().map(Box::new),
         count: 1,

@@ -185,6 +185,7 @@ fn judge_failed(
         usage,
         replaced_by: None,
         heirs: Vec::new(),
+        doubt: None,
         history: history(past, Step { time_ns, what, call, thread, stack }),
         details: None,
         count: 1,

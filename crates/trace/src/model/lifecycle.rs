@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::passing::Passing;
+use super::passing::{Passing, Told};
 use super::programs::{is_profile, opens_for_others};
 use super::table::{Descriptor, Origin, Table};
 use super::{At, Model, ProcessState, TableId, TaskState, exits};
 use crate::event::{Gap, OpenFd, Tid};
-use crate::finding::{Opening, Process, Severity, StepKind, Thread};
+use crate::finding::{Doubt, Opening, Process, StepKind, Thread};
 use crate::stack::StackId;
 
 /// The kernel keeps this many bytes of a thread's name.
@@ -143,7 +143,7 @@ impl Model {
         former: Tid,
         program: &str,
         open: &[OpenFd],
-        mentioned: &[i32],
+        told: Told<'_>,
     ) {
         let Some(at) = self.at(former) else {
             self.remove_task(former);
@@ -174,7 +174,7 @@ impl Model {
         let before = at.thread;
         let at = At { time_ns: self.now_ns, task, table, thread };
         self.close_at_exec(&at, open);
-        self.pass(&at, &before, mentioned);
+        self.pass(&at, &before, told);
         if let Some(table) = self.tables.get_mut(&table) {
             table.become_another_program(self.sequence);
         }
@@ -199,10 +199,10 @@ impl Model {
     }
 
     /// Follows the descriptors that the new program was not notified of.
-    fn pass(&mut self, at: &At, before: &Thread, mentioned: &[i32]) {
+    fn pass(&mut self, at: &At, before: &Thread, told: Told<'_>) {
         let Some(table) = self.tables.get(&at.table) else { return };
         let is_given = |number: i32, descriptor: &Descriptor| {
-            number <= LAST_STANDARD || is_told(number, descriptor, mentioned)
+            number <= LAST_STANDARD || is_told(number, descriptor, told)
         };
         let given: Vec<u64> = table
             .iter_open()
@@ -219,13 +219,13 @@ impl Model {
                 continue;
             }
             if let Some(passing) = descriptor.passing {
-                if mentioned.contains(&number) {
+                if told.named.contains(&number) {
                     self.passings.mark_used(passing);
                 }
                 continue;
             }
             let opening = &descriptor.opening;
-            if opening.call == Opening::UNKNOWN || is_told(number, descriptor, mentioned) {
+            if opening.call == Opening::UNKNOWN || is_told(number, descriptor, told) {
                 continue;
             }
             // A process that prepares descriptors and then runs another program means them for it.
@@ -239,15 +239,19 @@ impl Model {
             let file_name = |program: &str| program.rsplit('/').next().map(str::to_owned);
             let is_same_program =
                 file_name(&opening.thread.process.program) == file_name(&at.thread.process.program);
-            let is_note = is_own
-                || is_same_program
-                || given.contains(&opening.file)
-                || is_profile(&opening.link, opening.thread.process.pid);
+            let doubts = [
+                (is_own, Doubt::SameProcess),
+                (is_same_program, Doubt::SameProgram),
+                (given.contains(&opening.file), Doubt::GivenFile),
+                (is_profile(&opening.link, opening.thread.process.pid), Doubt::Profile),
+                (told.hinted.contains(&number), Doubt::NumberOccurs),
+            ];
+            let doubt = doubts.into_iter().find_map(|(applies, doubt)| applies.then_some(doubt));
             descriptor.passing = self.passings.add(Passing {
                 opening: Arc::clone(opening),
                 number,
                 heir: Arc::clone(&at.thread.process),
-                severity: if is_note { Severity::Note } else { Severity::Error },
+                doubt,
                 time_ns: at.time_ns,
                 history,
                 is_used: false,
@@ -359,8 +363,8 @@ impl Model {
 
 /// Whether a program learns of the number: by its arguments or environment, or because the descriptor was
 /// made inheritable on purpose, or by the conventions of the program that opened it.
-fn is_told(number: i32, descriptor: &Descriptor, mentioned: &[i32]) -> bool {
-    mentioned.contains(&number)
+fn is_told(number: i32, descriptor: &Descriptor, told: Told<'_>) -> bool {
+    told.named.contains(&number)
         || descriptor.is_prepared
         || descriptor.opening.was_cloexec
         || opens_for_others(&descriptor.opening.thread.process.program)

@@ -3,7 +3,16 @@
 use std::sync::Arc;
 
 use super::record::Record;
-use crate::finding::{Finding, Kind, Opening, Process, Severity, Step};
+use crate::finding::{Doubt, Finding, Kind, Opening, Process, Severity, Step};
+
+/// The numbers of which a program learns by its arguments or its environment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    /// They are named as descriptors.
+    pub(super) named: &'a [i32],
+    /// They occur, and may be other numbers.
+    pub(super) hinted: &'a [i32],
+}
 
 /// A descriptor that crossed an exec.
 #[derive(Clone, Debug)]
@@ -12,7 +21,8 @@ pub(super) struct Passing {
     pub(super) number: i32,
     /// The process that runs another program since.
     pub(super) heir: Arc<Process>,
-    pub(super) severity: Severity,
+    /// Why it is only a note.
+    pub(super) doubt: Option<Doubt>,
     pub(super) time_ns: u64,
     pub(super) history: Vec<Step>,
     /// The heir or one of its descendants used the descriptor.
@@ -86,7 +96,7 @@ impl Passings {
 fn finding_of(passing: &Passing) -> Finding {
     Finding {
         kind: Kind::ExecLeak,
-        severity: passing.severity,
+        severity: if passing.doubt.is_some() { Severity::Note } else { Severity::Error },
         is_certain: false,
         process: Arc::clone(&passing.opening.thread.process),
         number: passing.number,
@@ -96,6 +106,7 @@ fn finding_of(passing: &Passing) -> Finding {
         usage: None,
         replaced_by: None,
         heirs: vec![Arc::clone(&passing.heir)],
+        doubt: passing.doubt,
         history: passing.history.clone(),
         details: None,
         count: 1,

@@ -97,13 +97,15 @@ impl Program {
     }
 
     fn exec(&mut self, task: i32, program: &str, open: &[i32]) {
-        self.exec_told(task, program, open, &[]);
+        self.exec_told(task, program, open, [&[], &[]]);
     }
 
-    fn exec_told(&mut self, task: i32, program: &str, open: &[i32], mentioned: &[i32]) {
+    /// `told`: the numbers that the arguments name, and those that occur in them.
+    fn exec_told(&mut self, task: i32, program: &str, open: &[i32], told: [&[i32]; 2]) {
         let open = open.iter().map(|number| fd(*number)).collect();
-        let (program, mentioned) = (program.into(), mentioned.to_vec());
-        self.event(task, What::Executed { former: Tid(task), program, open, mentioned });
+        let (former, program) = (Tid(task), program.into());
+        let [mentioned, hinted] = told.map(<[i32]>::to_vec);
+        self.event(task, What::Executed { former, program, open, mentioned, hinted });
     }
 
     fn end(&mut self, task: i32) {

@@ -74,6 +74,7 @@ impl Scene {
             usage: None,
             replaced_by: None,
             heirs: Vec::new(),
+            doubt: None,
             history: Vec::new(),
             details: None,
             count: 1,

@@ -3,7 +3,7 @@
 use echown_report::Plural;
 
 use super::descriptor::{kind_of, link};
-use crate::finding::{Finding, Kind, LeakReason, Opening, Step, StepKind, Thread};
+use crate::finding::{Doubt, Finding, Kind, LeakReason, Opening, Step, StepKind, Thread};
 use crate::stack::StackId;
 
 /// One numbered place of a report.
@@ -67,11 +67,7 @@ pub(super) fn message(finding: &Finding, count: u64) -> String {
 /// What happened, in plain sentences, where the places alone do not say it.
 pub(super) fn story(finding: &Finding) -> Vec<String> {
     if finding.kind == Kind::ExecLeak {
-        return vec![
-            "It was opened without close-on-exec. The other program does not use it, and was not \
-             passed its number."
-                .to_owned(),
-        ];
+        return vec![of_exec_leak(finding.doubt).to_owned()];
     }
     if finding.is_certain {
         return vec![
@@ -101,6 +97,36 @@ pub(super) fn story(finding: &Finding) -> Vec<String> {
         format!("{twice}. In between, {opener} opened a {kind} that got the same number."),
         format!("The second close closed that {kind}, so the close that belongs to it failed."),
     ]
+}
+
+fn of_exec_leak(doubt: Option<Doubt>) -> &'static str {
+    match doubt {
+        None => {
+            "It was opened without close-on-exec. The other program does not use it, and was not \
+             passed its number."
+        }
+        Some(Doubt::SameProcess) => {
+            "It was opened without close-on-exec. The other program does not use it. It is a note, \
+             because the process opened it and runs the other program without a fork: it may be \
+             meant for that."
+        }
+        Some(Doubt::SameProgram) => {
+            "It was opened without close-on-exec. The other program does not use it. It is a note, \
+             because both programs have the same name."
+        }
+        Some(Doubt::GivenFile) => {
+            "It was opened without close-on-exec. The other program does not use it. It is a note, \
+             because that program was given another descriptor of the same open file."
+        }
+        Some(Doubt::Profile) => {
+            "It was opened without close-on-exec. The other program does not use it. It is a note, \
+             because it is a profile that the runtime keeps open."
+        }
+        Some(Doubt::NumberOccurs) => {
+            "It was opened without close-on-exec. The other program does not use it. It is a note, \
+             because its number occurs in the arguments or the environment, which may name it."
+        }
+    }
 }
 
 /// The places in order of time, and the index of the one that matters most.

@@ -1,10 +1,11 @@
 //! Tasks: their creation, the programs that they run, signals, and their end.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use super::{Interrupted, Task, Tracer, listing};
 use crate::event::{Gap, OpenFd, Opened, Tid, What};
-use crate::mentions;
+use crate::mentions::Mentions;
 use crate::stack::StackId;
 use crate::sys::memory;
 use crate::sys::ptrace;
@@ -91,9 +92,9 @@ impl Tracer<'_> {
             self.emit(process, What::Started { program, open });
             self.observer.started(Tid(process));
         } else {
-            let mentioned = mentioned(process, &open);
+            let Mentions { named: mentioned, hinted } = mentions(process, &open);
             let former = Tid(former);
-            self.emit(process, What::Executed { former, program, open, mentioned });
+            self.emit(process, What::Executed { former, program, open, mentioned, hinted });
         }
         self.name_changed(process);
     }
@@ -198,8 +199,11 @@ impl Tracer<'_> {
 }
 
 /// The open numbers that the arguments or the environment of a process name.
-fn mentioned(process: i32, open: &[OpenFd]) -> Vec<i32> {
+fn mentions(process: i32, open: &[OpenFd]) -> Mentions {
+    static OUTER: OnceLock<Vec<u8>> = OnceLock::new();
+    // The environment of the tracer is older than every descriptor of the trace.
+    let outer = OUTER.get_or_init(|| fs::read("/proc/self/environ").unwrap_or_default());
     let read = |name| fs::read(format!("/proc/{process}/{name}")).unwrap_or_default();
     let numbers: Vec<i32> = open.iter().map(|fd| fd.number).collect();
-    mentions::mentioned(&read("cmdline"), &read("environ"), &numbers)
+    Mentions::find(&read("cmdline"), &read("environ"), outer, &numbers)
 }

@@ -38,6 +38,7 @@ fn executed(former: i32) -> What {
         program: "/bin/ls".to_owned(),
         open: vec![fd(1, "pipe:[1]")],
         mentioned: Vec::new(),
+        hinted: Vec::new(),
     }
 }
 

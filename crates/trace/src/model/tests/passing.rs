@@ -1,7 +1,7 @@
 //! Descriptors that other programs inherit.
 
 use super::*;
-use crate::finding::Severity;
+use crate::finding::{Doubt, Severity};
 
 /// Process 1 opens 3, and a child runs a program that has it.
 fn inherited(prepare: impl FnOnce(&mut Program)) -> Program {
@@ -80,14 +80,32 @@ fn a_descriptor_of_which_the_heir_is_notified_is_no_leak() {
     let mut program = Program::start();
     program.open(1, &[fd(3)], 10);
     program.fork(1, 2);
-    program.exec_told(2, "/bin/two", &[0, 1, 2, 3], &[3]);
+    program.exec_told(2, "/bin/two", &[0, 1, 2, 3], [&[3], &[]]);
     program.end(2);
     assert_eq!(exec_leaks(&program), []);
     // A wrapper that passes it on, such as `env`.
     let mut program = inherited(|_| {});
-    program.exec_told(2, "/bin/three", &[0, 1, 2, 3], &[3]);
+    program.exec_told(2, "/bin/three", &[0, 1, 2, 3], [&[3], &[]]);
     program.end(2);
     assert_eq!(exec_leaks(&program), []);
+}
+
+#[test]
+fn a_leak_of_a_number_that_occurs_in_the_arguments_is_a_note() {
+    let mut program = Program::start();
+    program.open(1, &[fd(3), fd(4)], 10);
+    program.fork(1, 2);
+    program.exec_told(2, "/bin/sleep", &[0, 1, 2, 3], [&[], &[3]]);
+    program.end(2);
+    assert_eq!(exec_leaks(&program), [Severity::Note]);
+    let findings = program.findings();
+    let leak = findings.iter().find(|finding| finding.kind == Kind::ExecLeak).unwrap();
+    assert_eq!(leak.doubt, Some(Doubt::NumberOccurs));
+    // A number in the arguments of a later program says nothing about the first one.
+    let mut program = inherited(|_| {});
+    program.exec_told(2, "/bin/sleep", &[0, 1, 2, 3], [&[], &[3]]);
+    program.end(2);
+    assert_eq!(exec_leaks(&program), [Severity::Error]);
 }
 
 #[test]

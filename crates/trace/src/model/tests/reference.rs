@@ -186,8 +186,9 @@ impl Kernel {
         let open = own.list();
         self.tasks.retain(|task| task.pid != pid);
         self.tasks.push(PlainTask { tid: pid, pid, table: Rc::new(RefCell::new(own)) });
-        let (former, program, mentioned) = (Tid(tid), "/bin/p".into(), Vec::new());
-        self.event(pid, What::Executed { former, program, open, mentioned });
+        let (former, program) = (Tid(tid), "/bin/p".into());
+        let (mentioned, hinted) = (Vec::new(), Vec::new());
+        self.event(pid, What::Executed { former, program, open, mentioned, hinted });
     }
 
     fn call(&mut self, tid: i32, table: &mut PlainTable, action: &Action) {

@@ -31,6 +31,7 @@ fn an_exec_closes_cloexec_descriptors_and_ends_other_threads() {
         program: "/bin/two".into(),
         open: vec![fd(0), fd(1), fd(2), fd(3)],
         mentioned: Vec::new(),
+        hinted: Vec::new(),
     };
     program.event(1, what);
     assert_eq!(program.open_numbers(1), [0, 1, 2, 3]);
