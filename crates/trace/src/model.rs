@@ -21,6 +21,7 @@ mod failed;
 mod lifecycle;
 mod numbers;
 mod passing;
+mod past;
 mod programs;
 mod record;
 mod runs;

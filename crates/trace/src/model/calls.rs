@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::failed::history;
 use super::numbers::is_possible;
+use super::past::Closed;
 use super::programs::is_shell;
 use super::sites::site_of;
-use super::table::{Closed, Descriptor, Origin, State, Table};
+use super::table::{Descriptor, Origin, State, Table};
 use super::{At, Model, TableId};
 use crate::event::{Gap, OpenFd, Opened};
 use crate::finding::{Closing, Finding, Kind, Opening, Severity, Step, StepKind};
@@ -290,7 +291,7 @@ fn close_in(
     }
     if let Some(past) = table.past_mut(number) {
         past.push(step);
-        past.before = past.last.replace(Closed { opening, closing: closing.clone(), by_sweep });
+        past.replace_last(Closed { opening, closing: closing.clone(), by_sweep });
     }
     Some(descriptor)
 }

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use super::numbers::is_possible;
+use super::past::{Closed, Past};
 use super::programs::{is_probe, is_shell};
 use super::record::Record;
 use super::runs::Run;
-use super::table::{Closed, Past, Table};
+use super::table::Table;
 use super::{At, Model};
 use crate::finding::{Closing, Finding, HISTORY_MAX, Kind, Severity, Step, StepKind, Usage};
 use crate::stack::StackId;
@@ -57,6 +58,13 @@ impl Model {
         let Some(table) = self.tables.get(&at.table) else { return };
         if let Some(finding) = judge_failed(failed, table, self.now_ns, self.sequence) {
             run.fail(finding);
+        }
+        let table = self.tables.get_mut(&at.table).filter(|_| is_close);
+        if let Some(past) = table.and_then(|table| table.past_mut(number))
+            && past.is_foreign_of(at.thread.tid)
+        {
+            // The opener has closed it now.
+            past.foreign = None;
         }
         self.put_run(at, run, is_close);
     }
@@ -140,7 +148,7 @@ fn judge_failed(
     let Failed { at, call, number, stack, is_close } = *failed;
     let slot = table.slot(number);
     let past = slot.map(|slot| slot.past.as_ref());
-    let last = past.and_then(|past| past.last.as_ref());
+    let (before, last) = past.map_or((None, None), |past| past.meant_by(at.thread.tid, stack));
     if is_shell(&at.thread.process.program) && !is_certain_in_shell(last, call, is_close) {
         return None;
     }
@@ -157,8 +165,8 @@ fn judge_failed(
     };
     let mut closes = Vec::new();
     let mut reused_from = None;
-    if let (Some(past), Some(last)) = (past, last) {
-        if let Some(before) = past.before.as_ref().filter(|before| is_stale_close(before, last)) {
+    if let Some(last) = last {
+        if let Some(before) = before.filter(|before| before.is_closed_again_by(last)) {
             reused_from = Some(Arc::clone(&before.opening));
             closes.push(before.closing.clone());
         }
@@ -200,14 +208,6 @@ fn judge_failed(
 fn is_certain_in_shell(last: Option<&Closed>, call: &str, is_close: bool) -> bool {
     let is_pipe = last.is_some_and(|last| PIPE_CALLS.contains(&last.opening.call));
     is_pipe && (is_close || !is_probe(call))
-}
-
-/// Whether the close of the last descriptor looks like a second close of the descriptor before: by the
-/// thread or place that closed that one, and not by the thread that opened the last one.
-fn is_stale_close(before: &Closed, last: &Closed) -> bool {
-    let is_same_closer = before.closing.thread.tid == last.closing.thread.tid
-        || (before.closing.stack == last.closing.stack && last.closing.stack != StackId::NONE);
-    is_same_closer && last.closing.thread.tid != last.opening.thread.tid
 }
 
 /// The last steps of a number and one more.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::numbers::Numbers;
+use super::past::Past;
 use super::sites::Sites;
-use crate::finding::{Closing, HISTORY_MAX, Opening, Step};
+use crate::finding::Opening;
 
 /// The maximum number of closed numbers of one table whose past is kept.
 const PASTS_MAX: usize = 1 << 16;
@@ -41,38 +42,6 @@ pub(super) enum State {
     Open(Descriptor),
     /// The quarantine occupies it.
     Held,
-}
-
-/// A closed descriptor.
-#[derive(Clone, Debug)]
-pub(super) struct Closed {
-    pub(super) opening: Arc<Opening>,
-    pub(super) closing: Closing,
-    /// A loop over all numbers closed it, or `close_range`.
-    pub(super) by_sweep: bool,
-}
-
-/// What a number was. Copies of a table share it until they differ.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Past {
-    /// The last descriptor that was closed.
-    pub(super) last: Option<Closed>,
-    /// The one before.
-    pub(super) before: Option<Closed>,
-    /// The last steps, oldest first.
-    pub(super) steps: Vec<Step>,
-}
-
-impl Past {
-    pub(super) fn push(&mut self, step: Step) {
-        if self.steps.len() == HISTORY_MAX {
-            self.steps.remove(0);
-        } else if self.steps.len() == self.steps.capacity() {
-            // Most numbers have one or two steps.
-            self.steps.reserve_exact(if self.steps.is_empty() { 2 } else { HISTORY_MAX - 2 });
-        }
-        self.steps.push(step);
-    }
 }
 
 /// A number that is or was open.

@@ -1,7 +1,7 @@
 //! Calls that got EBADF.
 
 use super::*;
-use crate::finding::{Severity, StepKind};
+use crate::finding::{Severity, Step, StepKind};
 
 #[test]
 fn a_second_close_names_the_opening_and_both_closes() {
@@ -38,6 +38,115 @@ fn the_close_of_a_reused_number_is_described_in_three_parts() {
     assert_eq!(finding.reused_from.as_ref().unwrap().stack, StackId(10));
     let stacks: Vec<u32> = finding.closes.iter().map(|closing| closing.stack.0).collect();
     assert_eq!(stacks, [11, 12, 21]);
+}
+
+/// Thread 1 closes the descriptor of thread 2 by mistake, and then others use the number.
+fn closed_by_mistake(between: impl FnOnce(&mut Program)) -> Program {
+    let mut program = Program::start();
+    program.thread(1, 2);
+    program.thread(1, 3);
+    program.open(1, &[fd(3)], 10);
+    program.close(1, 3, 11);
+    program.open(2, &[fd(3)], 20);
+    program.close(1, 3, 12);
+    between(&mut program);
+    program.close(2, 3, 21);
+    program
+}
+
+#[test]
+fn what_used_the_number_in_between_does_not_hide_who_closed_it_by_mistake() {
+    let perror = |program: &mut Program| {
+        program.opened(2, "dup", &[fd(3)], Some(2), 30);
+        program.close(2, 3, 31);
+    };
+    let other = |program: &mut Program| {
+        program.open(3, &[fd(3)], 30);
+        program.close(3, 3, 31);
+    };
+    let both = |program: &mut Program| {
+        perror(program);
+        other(program);
+    };
+    let betweens: [&dyn Fn(&mut Program); 3] = [&perror, &other, &both];
+    for (index, between) in betweens.into_iter().enumerate() {
+        let program = closed_by_mistake(between);
+        let findings = program.findings();
+        let [finding] = &findings[..] else { panic!("{index}: {findings:?}") };
+        assert_eq!(finding.opening.as_ref().unwrap().stack, StackId(20), "{index}");
+        assert_eq!(finding.reused_from.as_ref().unwrap().stack, StackId(10), "{index}");
+        let stacks: Vec<u32> = finding.closes.iter().map(|closing| closing.stack.0).collect();
+        assert_eq!(stacks, [11, 12, 21], "{index}");
+        let is_in_history = |step: &Step| step.stack == StackId(31);
+        assert!(finding.history.iter().any(is_in_history), "{index}");
+    }
+}
+
+#[test]
+fn a_second_close_is_of_what_the_thread_closed_before_and_not_of_anothers_pair() {
+    for (opener, pairs) in [(1, 1), (2, 1), (1, 2)] {
+        let mut program = Program::start();
+        program.thread(1, 2);
+        program.thread(1, 3);
+        program.open(opener, &[fd(3)], 10);
+        program.close(2, 3, 11);
+        for _ in 0..pairs {
+            program.open(3, &[fd(3)], 30);
+            program.close(3, 3, 31);
+        }
+        program.close(2, 3, 12);
+        let findings = program.findings();
+        let [finding] = &findings[..] else { panic!("{opener} {pairs}: {findings:?}") };
+        assert_eq!(finding.opening.as_ref().unwrap().stack, StackId(10), "{opener} {pairs}");
+        let stacks: Vec<u32> = finding.closes.iter().map(|closing| closing.stack.0).collect();
+        assert_eq!(stacks, [11, 12], "{opener} {pairs}");
+    }
+}
+
+#[test]
+fn anothers_pair_does_not_hide_the_first_close_of_a_stale_one() {
+    let mut program = Program::start();
+    program.thread(1, 2);
+    program.thread(1, 3);
+    program.open(1, &[fd(3)], 10);
+    program.close(2, 3, 11);
+    program.open(1, &[fd(3)], 30);
+    program.close(1, 3, 31);
+    program.open(3, &[fd(3)], 20);
+    program.close(2, 3, 12);
+    program.close(3, 3, 21);
+    let findings = program.findings();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].reused_from.as_ref().unwrap().stack, StackId(10));
+    let stacks: Vec<u32> = findings[0].closes.iter().map(|closing| closing.stack.0).collect();
+    assert_eq!(stacks, [11, 12, 21]);
+}
+
+#[test]
+fn a_second_close_after_the_one_that_answers_a_mistake_is_of_the_last_descriptor() {
+    let mut program = closed_by_mistake(|_| {});
+    program.open(2, &[fd(3)], 40);
+    program.close(2, 3, 41);
+    program.close(2, 3, 42);
+    let openings: Vec<u32> =
+        program.findings().iter().map(|f| f.opening.as_ref().unwrap().stack.0).collect();
+    assert_eq!(openings, [20, 40]);
+}
+
+#[test]
+fn a_second_close_is_of_the_last_descriptor_where_threads_pass_them_on() {
+    let mut program = Program::start();
+    program.thread(1, 2);
+    for _ in 0..3 {
+        program.opened(1, "accept4", &[fd(3)], None, 10);
+        program.close(2, 3, 20);
+    }
+    program.open(1, &[fd(3)], 11);
+    program.close(1, 3, 12);
+    program.close(1, 3, 13);
+    let findings = program.findings();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].opening.as_ref().unwrap().stack, StackId(11));
 }
 
 #[test]
