@@ -45,6 +45,8 @@ pub(super) use outlet::Outlet;
 pub(super) use queue::{Flush, Item, Queue, STALL_TIMEOUT};
 use writer::Writer;
 pub(super) use writer::sources;
+#[cfg(target_os = "linux")]
+pub(super) use writer::sources_of_command;
 
 mod document_file;
 pub(super) mod documents;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use echown::report::{
-    BaselineState, Code, Coverage, CoverageGap, Descriptor, Document, Entry, Format, GapKind,
-    HistoryStep, Omitted, Place, RunFinding, RunProcess, RunReport, RunStatus, SCHEMA_VERSION,
-    Severity, Sources, StackFrame, Suppression,
+    BaselineState, Code, Colours, Coverage, CoverageGap, Descriptor, Document, Entry, Format,
+    GapKind, HistoryStep, Omitted, Place, RunFinding, RunProcess, RunReport, RunStatus,
+    SCHEMA_VERSION, Severity, Sources, StackFrame, Suppression,
 };
 
 fn process() -> RunProcess {
@@ -151,4 +151,31 @@ fn a_warning_of_a_run_is_a_skipped_case_in_the_suite_of_its_program() {
     ] {
         assert!(text.contains(expected), "no {expected} in\n{text}");
     }
+}
+
+#[test]
+fn the_source_line_of_the_main_place_is_underlined_below_the_headline() {
+    let mut one = finding(Code::DoubleClose, Severity::Warning);
+    let text = "\n\n\tclose(f\u{1b}d);\u{202e}\n";
+    let sources = Sources::of_texts([("src/main.c".to_owned(), text)]);
+    let shown = one.render(&sources, Colours::Never);
+    let expected = "warning[double-close]: `server` (pid 9) closed fd 7 a second time\n \
+        --> src/main.c:3:2\n  |\n3 |     close(f\u{241b}d);\u{fffd}\n  |     ^^^^^^^^^^^^ closed\n  pipe fd 7";
+    assert!(shown.starts_with(expected), "{shown:?}");
+    // The column of a call, and of a closing part of one.
+    let sources = Sources::of_texts([("src/main.c".to_owned(), "\n\nif (a) close(a);\n")]);
+    for (column, marked) in
+        [(8, "\n  |        ^^^^^^^^ closed\n"), (13, "\n  | ^^^^^^^^^^^^^^^^ closed\n")]
+    {
+        one.places[0].frames[0].column = column;
+        let shown = one.render(&sources, Colours::Never);
+        assert!(shown.contains(marked), "{column}: {shown}");
+    }
+    // A path of a dependency does not name a file of the program.
+    one.places[0].frames.iter_mut().for_each(|frame| frame.is_own = false);
+    assert_eq!(one.render(&sources, Colours::Never), one.to_string());
+    assert_eq!(one.render(&Sources::none(), Colours::Never), one.to_string());
+    let whole = report();
+    assert_eq!(whole.render(&Sources::none(), Colours::Never), whole.to_string());
+    assert!(one.render(&sources, Colours::Always).contains("\u{1b}["));
 }

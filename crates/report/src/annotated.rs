@@ -16,7 +16,7 @@ use crate::graph::{Cycle, EdgeData};
 use crate::{Code, CustodyStep, Event, LeakReport, Report, ResourceData, Site, ViolationReport};
 
 /// Source lines are not truncated because of long labels: readers scroll or wrap.
-const WIDTH: usize = 240;
+pub(super) const WIDTH: usize = 240;
 
 /// Whether a report is written with the escape sequences of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

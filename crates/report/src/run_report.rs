@@ -3,6 +3,8 @@
 //! All texts in them are escaped: paths, names of threads and programs come from the traced program.
 
 mod coverage;
+#[cfg(feature = "annotated")]
+mod rendered;
 mod select;
 mod text;
 

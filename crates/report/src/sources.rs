@@ -55,6 +55,17 @@ impl Sources {
         Sources { texts: Mutex::new(known.collect()), ..Sources::none() }
     }
 
+    /// Sources whose relative paths are below `folder`, and that are read with `read`: for findings about
+    /// another program.
+    #[must_use]
+    pub fn below(
+        folder: &Path,
+        read: impl Fn(&Path) -> io::Result<String> + Send + Sync + 'static,
+    ) -> Sources {
+        let roots = vec![folder.to_owned()];
+        Sources { roots, read: Box::new(read), texts: Mutex::default() }
+    }
+
     /// No sources: reports name places but show no source lines.
     #[must_use]
     pub fn none() -> Sources {
@@ -85,6 +96,29 @@ impl Sources {
         let text = self.text(site.file())?;
         let bytes = span(&text, site.line(), site.column())?;
         Some((text, bytes))
+    }
+
+    /// A line of a file, and the bytes of it to underline: the call that begins at `column`, or all of
+    /// the line if the column is not known or only a part of an expression begins there. Compilers
+    /// differ in the column of a call. `None` if the line is empty: the file is another version.
+    #[cfg(feature = "annotated")]
+    pub(super) fn underlined(
+        &self,
+        file: &str,
+        line: u32,
+        column: u32,
+    ) -> Option<(String, Range<usize>)> {
+        let text = self.text(file)?;
+        let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?.trim_end();
+        let indent = line.len() - line.trim_start().len();
+        let begin = usize::try_from(column).ok()?.checked_sub(1);
+        let begin = begin.and_then(|skip| line.char_indices().nth(skip));
+        let begin = begin.filter(|(_, first)| first.is_alphabetic() || *first == '_');
+        let bytes = match begin {
+            Some((offset, _)) => offset..offset + call_length(&line[offset..]),
+            None => indent..line.len(),
+        };
+        (indent < line.len()).then(|| (line.to_owned(), bytes))
     }
 
     /// The text of a file, by its path as in sites.

@@ -1,7 +1,9 @@
 //! The task that writes one output: it owns the file, and no other thread waits for it.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -228,9 +230,21 @@ impl Writer {
 
 /// Reads the sources for reports with files that the calling task owns.
 pub(in crate::cli) fn sources() -> Sources {
-    Sources::read_by(|path| {
-        let mut text = String::new();
-        File::open(path)?.read_to_string(&mut text)?;
-        Ok(text)
-    })
+    Sources::read_by(read_source)
+}
+
+/// The sources of a program that was started in the working directory, read in the same way.
+#[cfg(target_os = "linux")]
+pub(in crate::cli) fn sources_of_command() -> Sources {
+    Sources::below(&std::env::current_dir().unwrap_or_default(), read_source)
+}
+
+fn read_source(path: &Path) -> io::Result<String> {
+    // Debug information can name a pipe or a device, which has no end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use echown_report::{RunReport, RunStatus, Severity};
 
 use super::RunArguments;
-use crate::cli::output::{documents, sources};
+use crate::cli::output::{documents, sources, sources_of_command, stderr_has_colours};
 use crate::cli::reports::Reporting;
 use crate::cli::stderr_line::{stderr_line, write_result};
-use crate::report::{BaselineState, Document, Entry, Format, Suppression, github};
+use crate::report::{BaselineState, Colours, Document, Entry, Format, Suppression, github};
 
 /// The exit code of a run with a finding that fails.
 const EXIT_FINDING: i32 = 23;
@@ -68,7 +68,11 @@ impl Outcome {
         path: Option<&Path>,
         is_quiet: bool,
     ) -> Result<(), String> {
-        let text = self.text(format, is_quiet);
+        let colours = match path.is_none() && stderr_has_colours() {
+            true => Colours::Always,
+            false => Colours::Never,
+        };
+        let text = self.text(format, colours, is_quiet);
         let Some(path) = path else {
             // A terminal shows `^C` where its cursor is.
             let is_after_key =
@@ -84,12 +88,14 @@ impl Outcome {
         Ok(())
     }
 
-    fn text(&self, format: Format, is_quiet: bool) -> String {
+    fn text(&self, format: Format, colours: Colours, is_quiet: bool) -> String {
         match format {
             Format::Text if is_quiet => {
-                self.report.findings.iter().map(|finding| format!("{finding}\n\n")).collect()
+                let sources = sources_of_command();
+                let findings = self.report.findings.iter();
+                findings.map(|finding| finding.render(&sources, colours) + "\n\n").collect()
             }
-            Format::Text => format!("{}\n", self.report),
+            Format::Text => self.report.render(&sources_of_command(), colours) + "\n",
             Format::Json => self.report.to_json() + "\n",
             Format::Github => {
                 let is_new =

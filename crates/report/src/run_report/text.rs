@@ -18,14 +18,24 @@ impl fmt::Display for RunReport {
         for finding in &self.findings {
             write!(f, "{finding}\n\n")?;
         }
-        if !self.findings.is_empty() {
+        Rest(self).fmt(f)
+    }
+}
+
+/// What follows the findings of a report.
+pub(super) struct Rest<'a>(pub(super) &'a RunReport);
+
+impl fmt::Display for Rest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        if !report.findings.is_empty() {
             writeln!(f, "for details, run `echown explain CODE`")?;
         }
-        for note in &self.notes {
+        for note in &report.notes {
             writeln!(f, "note: {note}")?;
         }
-        writeln!(f, "{}", self.coverage)?;
-        f.write_str(&self.summary())
+        writeln!(f, "{}", report.coverage)?;
+        f.write_str(&report.summary())
     }
 }
 
@@ -107,51 +117,61 @@ impl RunFinding {
 impl fmt::Display for RunFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]: {}", self.severity.as_str(), self.code, self.headline())?;
-        for descriptor in self.descriptors.iter().take(DESCRIBED_MAX) {
+        Details(self).fmt(f)
+    }
+}
+
+/// The lines of a finding below its headline. Each begins with a line break.
+pub(super) struct Details<'a>(pub(super) &'a RunFinding);
+
+impl fmt::Display for Details<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let this = self.0;
+        for descriptor in this.descriptors.iter().take(DESCRIBED_MAX) {
             write!(f, "\n  {descriptor}")?;
         }
-        let others = &self.descriptors[self.descriptors.len().min(DESCRIBED_MAX)..];
+        let others = &this.descriptors[this.descriptors.len().min(DESCRIBED_MAX)..];
         if !others.is_empty() {
             let numbers: Vec<String> = others.iter().map(|it| it.number.to_string()).collect();
             write!(f, "\n  and fd {}", numbers.join(" "))?;
         }
-        let listed = self.descriptors.len() as u64;
-        if self.is_of_open() && listed > 0 && self.count > listed {
-            write!(f, "\n  and {} more", self.count - listed)?;
+        let listed = this.descriptors.len() as u64;
+        if this.is_of_open() && listed > 0 && this.count > listed {
+            write!(f, "\n  and {} more", this.count - listed)?;
         }
-        for sentence in &self.story {
+        for sentence in &this.story {
             write!(f, "\n  {sentence}")?;
         }
-        let is_numbered = self.places.len() > 1;
-        for (index, place) in self.places.iter().enumerate() {
+        let is_numbered = this.places.len() > 1;
+        for (index, place) in this.places.iter().enumerate() {
             f.write_str("\n    ")?;
             if is_numbered {
                 write!(f, "{}. ", index + 1)?;
             }
-            let first = self.places.first().filter(|_| index > 0);
+            let first = this.places.first().filter(|_| index > 0);
             write!(f, "{}", PlaceText { place, first })?;
         }
-        let history = self.further_history();
+        let history = this.further_history();
         if !history.is_empty() {
-            let number = self.descriptors.first().map_or(0, |descriptor| descriptor.number);
+            let number = this.descriptors.first().map_or(0, |descriptor| descriptor.number);
             write!(f, "\n    history of fd {number} in this process:")?;
             history.iter().try_for_each(|step| write!(f, "\n      {step}"))?;
         }
-        let is_repeated = self.count > 1 && !self.is_of_open();
-        match (is_repeated, self.processes) {
+        let is_repeated = this.count > 1 && !this.is_of_open();
+        match (is_repeated, this.processes) {
             (false, ..=1) => {}
             (true, ..=1) => {
-                write!(f, "\n  found {}; the first is shown", Plural(self.count, "time"))?;
+                write!(f, "\n  found {}; the first is shown", Plural(this.count, "time"))?;
             }
             (true, processes) => {
-                let times = Plural(self.count, "time");
+                let times = Plural(this.count, "time");
                 write!(f, "\n  found {times} in {processes} processes; the first is shown")?;
             }
             (false, processes) => {
                 write!(f, "\n  found in {processes} processes; the first is shown")?;
             }
         }
-        write!(f, "\n  help: {}", self.help())
+        write!(f, "\n  help: {}", this.help())
     }
 }
 
