@@ -2,6 +2,7 @@
 //! out.
 
 mod fail_on;
+mod limit;
 mod noted;
 mod observer;
 mod outcome;
@@ -12,7 +13,7 @@ mod recording;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use echown_fd::escape;
@@ -25,10 +26,11 @@ use super::log_arguments::OutputFormat;
 use super::output::documents;
 use super::reports::Reporting;
 use super::stderr_line::form::set_format;
-use super::{EXIT_USAGE, fail};
+use super::{EXIT_USAGE, fail, units};
 use crate::ownership::Registry;
 use crate::report::{Format, Suppression};
 use fail_on::FailOn;
+use limit::Limit;
 use noted::Noted;
 use observer::Observer;
 use outcome::{Outcome, REPORT};
@@ -86,7 +88,7 @@ Exit codes:
 /// inherits, each with the stacks of the calls that opened and closed it. Reading and writing run at full
 /// speed; calls that open and close descriptors take about 10 microseconds more.
 ///
-/// `echown run -- COMMAND` waits for all of them, and then writes the report to standard error.
+/// `echown run -- COMMAND` waits for all of them (see --wait), and then writes the report to standard error.
 #[derive(Args)]
 #[command(args_override_self = true, after_long_help = NOTES)]
 pub(super) struct RunArguments {
@@ -119,6 +121,11 @@ pub(super) struct RunArguments {
     /// Make io_uring unavailable to the command, so that it uses calls that can be followed.
     #[arg(long)]
     no_io_uring: bool,
+
+    /// How long processes may run that outlive the command, such as a daemon that a build starts. Then
+    /// they get SIGTERM, and 2 seconds later SIGKILL, and the report names them. [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    wait: Option<Duration>,
 
     /// Include the arguments of the command in the report and in the recording. They may contain secrets.
     #[arg(long)]
@@ -170,15 +177,17 @@ fn trace(
         record.file().map(|path| Recorder::create(path, record.limit(), arguments.shown_command()));
     let recorder = recorder.transpose().map_err(tracing)?;
     let started = Instant::now();
-    let mut observer = Observer::new(registry, recorder, arguments.quiet);
+    let limit = arguments.wait.map(Limit::new);
+    let mut observer = Observer::new(registry, recorder, limit, arguments.quiet);
     let traced = tracer::run(&arguments.command(), &arguments.settings(), &mut observer);
     if let Some(signals) = observer.signals.take() {
         signals.stop();
     }
     let trace = traced.map_err(|error| arguments.failure(error))?;
     let mut symbolizer = symbolize::Symbolizer::new();
-    let outcome =
-        Outcome::new(arguments.report(&trace, &mut symbolizer), arguments, reporting, suppressions);
+    let mut report = arguments.report(&trace, &mut symbolizer);
+    report.notes.extend(observer.limit.take().and_then(Limit::note));
+    let outcome = Outcome::new(report, arguments, reporting, suppressions);
     if let Some(recorder) = observer.recorder.take() {
         let findings = outcome.report.findings.iter().map(Noted::of).collect();
         recorder.finish(findings, &mut |id| symbolizer.resolve(&trace.stacks, id), started);

@@ -10,6 +10,7 @@ use echown_trace::model::Model;
 use echown_trace::stack::Stacks;
 use echown_trace::tracer;
 
+use super::limit::Limit;
 use super::processes::Processes;
 use super::recording::Recorder;
 use crate::cli::stderr_line::stderr_line;
@@ -23,21 +24,30 @@ const FIRST_PROGRESS: Duration = Duration::from_secs(5);
 /// How long processes may outlive the command without a message: most end right after it.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How many of them the message names.
+const NAMED_MAX: usize = 5;
+
 /// Observes the tracer.
 pub(super) struct Observer {
     pub(super) recorder: Option<Recorder>,
     pub(super) processes: Arc<Processes>,
     pub(super) signals: Option<PassedSignals>,
+    pub(super) limit: Option<Limit>,
     registry: Registry,
     progress: Option<Progress>,
-    /// When the command ended, until it was said that others still run.
+    /// When it was seen that the command had ended and others still ran.
     command_ended: Option<Instant>,
     is_quiet: bool,
     has_spoken: bool,
 }
 
 impl Observer {
-    pub(super) fn new(registry: &Registry, recorder: Option<Recorder>, is_quiet: bool) -> Observer {
+    pub(super) fn new(
+        registry: &Registry,
+        recorder: Option<Recorder>,
+        limit: Option<Limit>,
+        is_quiet: bool,
+    ) -> Observer {
         // A line between those of a program is for a person who waits. A log has the report.
         let progress =
             (!is_quiet && io::stderr().is_terminal()).then_some(Progress(FIRST_PROGRESS));
@@ -46,6 +56,7 @@ impl Observer {
             processes: Arc::default(),
             signals: None,
             registry: registry.clone(),
+            limit,
             progress,
             command_ended: None,
             is_quiet,
@@ -53,25 +64,39 @@ impl Observer {
         }
     }
 
-    /// Says, once, that the command has ended and that processes which it started have not.
-    fn speak_of_others(&mut self) {
-        if self.is_quiet || self.has_spoken || self.processes.has_command() {
+    /// After the end of the command: says that others still run, and ends them when their time is over.
+    fn see_to_others(&mut self) {
+        if self.processes.has_command() || self.processes.count() == 0 {
             return;
         }
-        let ended = *self.command_ended.get_or_insert_with(Instant::now);
-        let count = self.processes.count();
-        if ended.elapsed() < GRACE || count == 0 {
+        let since = self.command_ended.get_or_insert_with(Instant::now).elapsed();
+        if since >= GRACE {
+            self.speak_of_others();
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.enforce(&self.processes, since);
+        }
+    }
+
+    /// Says, once, that the command has ended and that processes which it started have not.
+    fn speak_of_others(&mut self) {
+        let is_ending = self.limit.as_ref().is_some_and(Limit::is_reached);
+        if self.is_quiet || self.has_spoken || is_ending {
             return;
         }
         self.has_spoken = true;
-        let (what, run) = match count {
+        let (what, run) = match self.processes.count() {
             1 => ("1 process that it started".to_owned(), "runs"),
             count => (format!("{count} processes that it started"), "run"),
         };
+        let waiting = match &self.limit {
+            Some(limit) => format!("waiting until {limit} after its end"),
+            None => "waiting without a limit (see --wait)".to_owned(),
+        };
         stderr_line(format_args!(
-            "echown: the command has ended, and {what} still {run} ({}): waiting; SIGTERM or SIGINT, \
+            "echown: the command has ended, and {what} still {run} ({}): {waiting}; SIGTERM or SIGINT, \
              sent to this process ({}), is passed on to them",
-            self.processes.names(),
+            self.processes.names(NAMED_MAX),
             std::process::id()
         ));
     }
@@ -101,7 +126,7 @@ impl tracer::Observer for Observer {
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
-        self.speak_of_others();
+        self.see_to_others();
         if let Some(line) = &mut self.progress {
             line.show(progress.elapsed, model);
         }

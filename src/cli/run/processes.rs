@@ -23,7 +23,8 @@ impl Processes {
     pub(super) fn start(&self, command: i32) {
         let mut state = self.state();
         state.command = Some(command);
-        state.living.insert(command, "".into());
+        // The event of its program may have come first.
+        state.living.entry(command).or_default();
     }
 
     /// Follows an event. Only starts and ends of processes and programs change something.
@@ -69,13 +70,12 @@ impl Processes {
         }
     }
 
-    /// The living processes as a text: `4711 sleep, 4712 sh and 3 more`.
-    pub(super) fn names(&self) -> String {
-        const NAMED_MAX: usize = 5;
+    /// The living processes as a text, at most `max` of them by name: `4711 sleep, 4712 sh and 3 more`.
+    pub(super) fn names(&self, max: usize) -> String {
         let state = self.state();
-        let named = state.living.iter().take(NAMED_MAX);
+        let named = state.living.iter().take(max);
         let named: Vec<String> = named.map(|(pid, name)| format!("{pid} {name}")).collect();
-        match state.living.len().saturating_sub(NAMED_MAX) {
+        match state.living.len().saturating_sub(max) {
             0 => named.join(", "),
             more => format!("{} and {more} more", named.join(", ")),
         }
@@ -113,7 +113,7 @@ mod tests {
         processes.follow(&event(9, What::Ended));
         processes.follow(&event(7, What::Ended));
         assert!(!processes.has_command());
-        assert_eq!((processes.targets(), &*processes.names()), (vec![8], "8 a\\x1bb"));
+        assert_eq!((processes.targets(), &*processes.names(5)), (vec![8], "8 a\\x1bb"));
         processes.follow(&event(8, What::Ended));
         assert!(processes.targets().is_empty());
     }

@@ -105,6 +105,22 @@ fn a_daemon_that_outlives_the_command_is_followed_to_its_end() {
 }
 
 #[test]
+fn processes_that_outlive_the_command_are_ended_after_the_wait() {
+    // The second one ignores SIGTERM.
+    for left in ["sleep 600", "(trap '' TERM; exec sleep 600)"] {
+        let script = format!("{left} & exit 3");
+        let (mut child, _) = start(&["--wait", "100ms", "--", "sh", "-c", &script]);
+        wait_until("it ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        let mut text = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        let note = "note: 1 process still ran 100ms after the end of the command (--wait), and got SIGTERM: ";
+        assert!(text.contains(note), "{text}");
+        assert!(text.contains("`sh` exited with status 3: "), "{text}");
+    }
+}
+
+#[test]
 fn after_the_end_of_the_command_a_signal_goes_to_what_it_left() {
     let script = "setsid sleep 1000 > /dev/null 2>&1 & exit 0";
     let (mut child, _) = start(&["--", "sh", "-c", script]);
