@@ -38,7 +38,7 @@ fn sarif_schema() -> Option<&'static jsonschema::Validator> {
 }
 
 #[track_caller]
-fn assert_valid(text: &str) -> Sarif {
+pub(super) fn assert_valid(text: &str) -> Sarif {
     let json: Value = serde_json::from_str(text).unwrap();
     let schema = sarif_schema().into_iter();
     let faults: Vec<String> = schema
@@ -119,9 +119,16 @@ fn a_sarif_result_of_a_leak_has_the_weakness_and_the_custody_in_order() {
 
 #[test]
 fn each_rule_has_its_cwe() {
-    let text = document(Format::Sarif, &[], BaselineState::NoBaseline);
+    let mut all = entries(a_connection_that_its_task_forgot);
+    for code in Code::ALL {
+        let mut other = all[0].clone();
+        other.code = *code;
+        all.push(other);
+    }
+    let text = document(Format::Sarif, &all, BaselineState::NoBaseline);
     let sarif: Value = serde_json::from_str(&text).unwrap();
     let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), Code::ALL.len());
     for (code, tag) in [
         ("leak", "external/cwe/cwe-775"),
         ("double-close", "external/cwe/cwe-1341"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use echown::report::{
     BaselineState, Code, Colours, Coverage, CoverageGap, Descriptor, Document, Entry, Format,
     GapKind, HistoryStep, Omitted, Place, RunFinding, RunProcess, RunReport, RunStatus,
-    SCHEMA_VERSION, Severity, Sources, StackFrame, Suppression,
+    SCHEMA_VERSION, Severity, Sources, StackFrame, Suppression, github,
 };
 
 fn process() -> RunProcess {
@@ -60,7 +60,7 @@ fn report() -> RunReport {
     RunReport {
         schema_version: SCHEMA_VERSION,
         command: "./server".into(),
-        arguments: Some(vec!["--fast".into()]),
+        arguments: Some(vec!["--fast".into(), "a b".into()]),
         status: RunStatus::Signalled(15),
         findings,
         omitted: Omitted { notes: 1, suppressed: 2, known: 3 },
@@ -95,7 +95,7 @@ fn a_summary_counts_by_severity_and_says_what_is_left_out() {
         finding(Code::DoubleClose, Severity::Error),
         finding(Code::Leak, Severity::Warning),
     ];
-    let was_ended = "`./server` was ended by signal 15: ";
+    let was_ended = "`./server --fast \"a b\"` was ended by signal 15 (SIGTERM): ";
     report.omitted = Omitted::default();
     report.omit_notes();
     let expected =
@@ -178,4 +178,52 @@ fn the_source_line_of_the_main_place_is_underlined_below_the_headline() {
     let whole = report();
     assert_eq!(whole.render(&Sources::none(), Colours::Never), whole.to_string());
     assert!(one.render(&sources, Colours::Always).contains("\u{1b}["));
+}
+
+#[test]
+fn documents_and_annotations_warn_that_not_every_call_was_followed() {
+    let mut report = report();
+    assert_eq!(Coverage::default().warning(), None);
+    report.coverage.gaps.truncate(1);
+    let warning = report.coverage.warning().expect("there is a gap");
+    let document = |format| {
+        let mut document = Document::new(format);
+        document.add_warning(warning.clone());
+        document.to_text()
+    };
+    let junit = document(Format::Junit);
+    for expected in [
+        "<testcase name=\"no findings\">",
+        "<testcase name=\"coverage\">",
+        "<skipped message=\"coverage: not every call was followed",
+        "io_uring opens and closes descriptors",
+    ] {
+        assert!(junit.contains(expected), "no {expected} in\n{junit}");
+    }
+    let sarif = super::documents::assert_valid(&document(Format::Sarif));
+    let invocation = &sarif.runs[0].invocations.as_ref().unwrap()[0];
+    let notifications = invocation.tool_execution_notifications.as_ref().unwrap();
+    assert_eq!(notifications[0].message.text.as_deref(), Some(&*warning));
+    let line = github::warning("coverage", &warning);
+    assert!(line.starts_with("::warning title=coverage::coverage: not every call"), "{line}");
+    assert!(!line.contains('\n'), "{line}");
+}
+
+#[test]
+fn a_sarif_document_of_a_run_has_the_rules_of_its_results_only() {
+    let mut report = report();
+    report.findings =
+        [Code::Leak, Code::NotOpen, Code::Leak].map(|code| finding(code, Severity::Error)).into();
+    report.findings[2].process.program = "/usr/bin/other".into();
+    let mut document = Document::new(Format::Sarif);
+    for entry in Entry::of_run(&report, &Sources::none()) {
+        document.add(entry, BaselineState::NoBaseline);
+    }
+    let sarif = super::documents::assert_valid(&document.to_text());
+    let rules = sarif.runs[0].tool.driver.rules.as_ref().unwrap();
+    let ids: Vec<&str> = rules.iter().map(|rule| &*rule.id).collect();
+    assert_eq!(ids, ["leak", "not-open"]);
+    let results = sarif.runs[0].results.as_ref().unwrap();
+    let of_results: Vec<_> = results.iter().filter_map(|result| result.rule_index).collect();
+    assert_eq!(of_results, [0, 1, 0]);
 }

@@ -18,6 +18,8 @@ use super::format::Format;
 pub struct Document {
     format: Format,
     findings: Vec<Found>,
+    /// What may be missing in it, in lines.
+    warnings: Vec<String>,
     /// The index of each finding, by test or program, and fingerprint.
     known: HashMap<(Option<TestName>, Option<String>, String), usize>,
 }
@@ -50,7 +52,7 @@ impl Document {
     #[must_use]
     pub fn new(format: Format) -> Document {
         assert!(format.is_document(), "{format} has no beginning and no end");
-        Document { format, findings: Vec::new(), known: HashMap::new() }
+        Document { format, findings: Vec::new(), warnings: Vec::new(), known: HashMap::new() }
     }
 
     /// Adds a finding.
@@ -65,12 +67,20 @@ impl Document {
         }
     }
 
+    /// Adds a warning that findings may be missing or wrong, as [`Coverage::warning`] returns it. JUnit has
+    /// it as a skipped case, SARIF as a notification of the tool.
+    ///
+    /// [`Coverage::warning`]: crate::Coverage::warning
+    pub fn add_warning(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
     /// The text of the whole document, with a line break at the end.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self.format {
-            Format::Junit => junit::document(&self.findings),
-            _ => sarif::document(&self.findings),
+            Format::Junit => junit::document(&self.findings, &self.warnings),
+            _ => sarif::document(&self.findings, &self.warnings),
         }
     }
 

@@ -36,6 +36,12 @@ pub fn annotation(entry: &Entry) -> String {
     format!("::{command} {}::{}", properties.join(","), of_message(&entry.body("")))
 }
 
+/// A warning that is about no place, as one workflow command without a line break. The title is a word.
+#[must_use]
+pub fn warning(title: &str, text: &str) -> String {
+    format!("::warning title={}::{}", of_property(title), of_message(text))
+}
+
 /// Escapes the characters that end a command or its line.
 fn of_message(text: &str) -> String {
     let end = (0..=text.len().min(MESSAGE_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));

@@ -101,12 +101,18 @@ impl Outcome {
                 let is_new =
                     |(_, state): &&(Entry, BaselineState)| *state != BaselineState::Unchanged;
                 let new = self.entries.iter().filter(is_new);
-                new.map(|(entry, _)| format!("{}\n", github::annotation(entry))).collect()
+                let new = new.map(|(entry, _)| github::annotation(entry));
+                let warning = self.report.coverage.warning();
+                let warning = warning.map(|text| github::warning("coverage", &text));
+                new.chain(warning).map(|line| line + "\n").collect()
             }
             Format::Junit | Format::Sarif => {
                 let mut document = Document::new(format);
                 for (entry, state) in &self.entries {
                     document.add(entry.clone(), *state);
+                }
+                if let Some(warning) = self.report.coverage.warning() {
+                    document.add_warning(warning);
                 }
                 document.to_text()
             }

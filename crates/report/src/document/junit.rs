@@ -3,7 +3,8 @@
 //! For tests, a case is a test and a suite is a binary, as in the runner's own JUnit. Only tests
 //! with findings are included; if there are none, one case says so. For a server, a case is a place
 //! in the source. For `echown run`, a case is a place in the source, too, and a suite is a program.
-//! Findings in the baseline, and those that do not fail a run, are skipped cases.
+//! Findings in the baseline, and those that do not fail a run, are skipped cases. So is a warning that
+//! findings may be missing.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite, XmlString};
 
@@ -23,8 +24,11 @@ const OWNERSHIP: &str = "ownership";
 /// cases as a failed run. It cannot collide with a test, because no test name contains a space.
 const NO_FINDINGS: &str = "no findings";
 
-/// The document of a server's findings.
-pub(super) fn document(findings: &[Found]) -> String {
+/// The case of a run in which not every call was followed.
+const COVERAGE: &str = "coverage";
+
+/// The document of the findings of a server or a run.
+pub(super) fn document(findings: &[Found], warnings: &[String]) -> String {
     let mut report = Report::new(NAME);
     if findings.is_empty() {
         put_no_findings(&mut report);
@@ -39,6 +43,11 @@ pub(super) fn document(findings: &[Found]) -> String {
             }
         };
         put(&mut report, suite, case);
+    }
+    for warning in warnings {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(warning.lines().next().unwrap_or_default()).set_description(&**warning);
+        put(&mut report, OWNERSHIP, TestCase::new(COVERAGE, status));
     }
     text(&counted(report))
 }

@@ -14,7 +14,7 @@
 use serde_json::{Value, json};
 
 use super::{BaselineState, Found};
-use crate::{InputError, Location, Place, Step, TestName};
+use crate::{Code, InputError, Location, Place, Step, TestName};
 
 mod rules;
 
@@ -30,9 +30,9 @@ const BASE: &str = "SRCROOT";
 /// The fingerprint's name, with the version of the algorithm.
 const FINGERPRINT: &str = "echown/v1";
 
-/// The document of a server's findings.
-pub(super) fn document(findings: &[Found]) -> String {
-    log(findings.iter().map(result).collect())
+/// The document of the findings of a server or a run.
+pub(super) fn document(findings: &[Found], warnings: &[String]) -> String {
+    log(findings.iter().map(result).collect(), warnings)
 }
 
 /// See [`Document::merge_into`](super::Document::merge_into).
@@ -53,7 +53,7 @@ pub(super) fn merge(
         return Ok(None);
     }
     results.extend(findings.iter().map(result));
-    Ok(Some(log(results)))
+    Ok(Some(log(results, &[])))
 }
 
 /// The results of a SARIF document of echown.
@@ -71,15 +71,16 @@ fn results(text: &str) -> Result<Vec<Value>, InputError> {
     }
 }
 
-fn log(results: Vec<Value>) -> String {
-    let log = json!({
+fn log(mut results: Vec<Value>, warnings: &[String]) -> String {
+    let rules = rules::rules(&number_rules(&mut results));
+    let mut log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
             "tool": { "driver": {
                 "name": "echown",
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules::rules(),
+                "rules": rules,
                 "supportedTaxonomies": [{ "name": "CWE", "index": 0 }],
             }},
             "taxonomies": [rules::taxonomy()],
@@ -90,7 +91,39 @@ fn log(results: Vec<Value>) -> String {
             "results": results,
         }],
     });
+    if !warnings.is_empty() {
+        let notifications: Vec<Value> = warnings
+            .iter()
+            .map(|text| json!({ "level": "warning", "message": { "text": text } }))
+            .collect();
+        log["runs"][0]["invocations"] = json!([{
+            "executionSuccessful": true,
+            "toolExecutionNotifications": notifications,
+        }]);
+    }
     format!("{log:#}\n")
+}
+
+/// Sets the index of each result's rule, and returns the codes of these rules. Other rules are left
+/// out, because their texts are much longer than the results.
+fn number_rules(results: &mut [Value]) -> Vec<Code> {
+    let mut codes: Vec<Code> = Vec::new();
+    for result in results {
+        // A result that was merged from a document of another version can have an unknown rule.
+        let code = result["ruleId"].as_str().and_then(|id| id.parse::<Code>().ok());
+        let index = code.map(|code| {
+            codes.iter().position(|known| *known == code).unwrap_or_else(|| {
+                codes.push(code);
+                codes.len() - 1
+            })
+        });
+        match (index, result.as_object_mut()) {
+            (Some(index), _) => result["ruleIndex"] = index.into(),
+            (None, Some(fields)) => drop(fields.remove("ruleIndex")),
+            (None, None) => {}
+        }
+    }
+    codes
 }
 
 fn result(found: &Found) -> Value {
@@ -105,8 +138,6 @@ fn result(found: &Found) -> Value {
     }
     let mut result = json!({
         "ruleId": entry.code.as_str(),
-        // The rules are in the order of the codes.
-        "ruleIndex": entry.code as usize,
         "level": entry.severity.as_str(),
         "message": { "text": entry.body(".") },
         "locations": [location],

@@ -100,6 +100,12 @@ impl Coverage {
     pub fn is_complete(&self) -> bool {
         self.mismatches == 0 && self.dropped == 0 && self.gaps.is_empty()
     }
+
+    /// The warning for a document or an annotation: what was not followed. `None` if every call was.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        (!self.is_complete()).then(|| self.to_string())
+    }
 }
 
 impl fmt::Display for Coverage {

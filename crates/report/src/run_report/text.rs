@@ -40,6 +40,16 @@ impl fmt::Display for Rest<'_> {
 }
 
 impl RunReport {
+    /// The command with its arguments, if they are recorded. Those with white space are quoted.
+    fn command_line(&self) -> String {
+        let mut line = self.command.clone();
+        for argument in self.arguments.iter().flatten() {
+            let is_plain = !argument.is_empty() && !argument.contains([' ', '\'', '"']);
+            line += &if is_plain { format!(" {argument}") } else { format!(" {argument:?}") };
+        }
+        line
+    }
+
     /// The numbers of findings, in one line: `2 errors (double-close), 1 warning (leak)`.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -63,7 +73,7 @@ impl RunReport {
             true => "no findings".to_owned(),
             false => parts.join(", "),
         };
-        let mut line = format!("`{}` {}: {found}", self.command, self.status);
+        let mut line = format!("`{}` {}: {found}", self.command_line(), self.status);
         let omitted = &self.omitted;
         if omitted.suppressed > 0 {
             line += &format!("; {} suppressed", omitted.suppressed);
@@ -80,14 +90,42 @@ impl RunReport {
     }
 }
 
-/// `exited with status 1`, `was ended by signal 15`.
+/// `exited with status 1`, `was ended by signal 15 (SIGTERM)`.
 impl fmt::Display for RunStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunStatus::Exited(status) => write!(f, "exited with status {status}"),
-            RunStatus::Signalled(signal) => write!(f, "was ended by signal {signal}"),
+            RunStatus::Signalled(signal) => {
+                write!(f, "was ended by signal {signal}")?;
+                signal_name(*signal).map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
         }
     }
+}
+
+/// The name of a signal that ends a process by default, with Linux's numbers on x86 and Arm.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
 }
 
 impl RunFinding {

@@ -343,7 +343,7 @@ processes; 1 of 9 comparisons with /proc/PID/fd differs)
   a program tried to trace (as strace, gdb and sanitizers do), which fails under `echown run` (70 times)
     in `s` (pid 1), `s` (pid 2), `s` (pid 3), `s` (pid 4), `s` (pid 5), `s` (pid 6), `s` (pid 7), `s` (pid 8), the first 8
   2 findings dropped, because there were too many different ones
-`./server` was ended by signal 15: no findings";
+`./server` was ended by signal 15 (SIGTERM): no findings";
     assert_eq!(report.to_string(), expected);
 }
 
