@@ -39,16 +39,20 @@ pub(super) fn merged(findings: &[Finding], places: &mut Places<'_>) -> Vec<RunFi
 }
 
 impl Merged<'_> {
-    fn add(&mut self, finding: &Finding, mut shown: RunFinding) {
+    fn add(&mut self, finding: &Finding, shown: RunFinding) {
         self.shown.count += shown.count;
         // The processes of a further finding of the same process are probably the same ones.
         self.shown.processes = match self.pids.insert(finding.process.pid) {
             true => self.shown.processes + shown.processes,
             false => self.shown.processes.max(shown.processes),
         };
-        let room = RunFinding::DESCRIPTORS_MAX.saturating_sub(self.shown.descriptors.len());
-        shown.descriptors.truncate(room);
-        self.shown.descriptors.append(&mut shown.descriptors);
+        for descriptor in shown.descriptors {
+            let known = &mut self.shown.descriptors;
+            // Each process has its own, which often look the same.
+            if known.len() < RunFinding::DESCRIPTORS_MAX && !known.contains(&descriptor) {
+                known.push(descriptor);
+            }
+        }
     }
 }
 

@@ -255,6 +255,7 @@ fn equal_findings_of_several_processes_are_counted() {
     let text = text(&findings);
     let expected = "\n  found 6 times in 3 processes; the first is shown\n  help: ";
     assert!(text.contains(expected), "{text}");
+    assert_eq!(text.matches("\n  file fd 7, /data/a\n").count(), 1, "{text}");
 }
 
 #[test]
