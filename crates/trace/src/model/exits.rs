@@ -20,8 +20,11 @@ const HABIT_MIN: u64 = 4;
 /// How many times longer than all others a descriptor must be open.
 const HABIT_FACTOR: u64 = 10;
 
-/// How much longer it must be open, in nanoseconds: short programs have no habits.
+/// How much longer it must be open, in nanoseconds: a few quick calls are no habit.
 const HABIT_MARGIN_NS: u64 = 100_000_000;
+
+/// The number of closed descriptors from which on they are one however short the program is.
+const HABIT_MANY: u64 = 100;
 
 /// Descriptors 0 to 2 stay open in most programs.
 const LAST_STANDARD: i32 = 2;
@@ -93,7 +96,7 @@ fn reason(key: SiteKey, group: &Group<'_>, site: Site, now_ns: u64) -> Option<Le
     let age_ns = now_ns.saturating_sub(opened_ns);
     let is_outlier = site.closed >= HABIT_MIN
         && age_ns > site.longest_ns.saturating_mul(HABIT_FACTOR)
-        && age_ns > site.longest_ns.saturating_add(HABIT_MARGIN_NS);
+        && (site.closed >= HABIT_MANY || age_ns > site.longest_ns.saturating_add(HABIT_MARGIN_NS));
     is_outlier.then_some(LeakReason::OutlivesOthers)
 }
 

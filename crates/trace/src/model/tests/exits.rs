@@ -76,6 +76,22 @@ fn a_descriptor_that_outlives_the_others_of_its_place_is_a_leak() {
 }
 
 #[test]
+fn one_of_a_hundred_is_a_leak_even_in_a_short_program() {
+    let mut program = Program::start();
+    for index in 0..100 {
+        program.open(1, &[fd(3)], 10);
+        assert!(index == 0 || program.kinds() == [Kind::OpenAtExit], "{index}");
+        program.close(1, 3, 11);
+    }
+    program.open(1, &[fd(3)], 10);
+    program.time_ns += 10_000_000;
+    assert_eq!(program.kinds(), [Kind::OpenAtExit], "not for ten times as long");
+    program.time_ns += 2_000_000;
+    program.end(1);
+    assert_eq!(program.kinds(), [leak(LeakReason::OutlivesOthers)]);
+}
+
+#[test]
 fn a_connection_whose_peer_has_closed_is_a_leak() {
     let mut program = Program::start();
     program.opened(1, "accept4", &[fd(3)], None, 10);
