@@ -21,6 +21,7 @@ use crate::modules::open_if;
 use crate::stack::{Frame, Module, ModuleId, ScriptFrame, StackId, Stacks};
 use crate::sys::worker::Worker;
 
+mod demangle;
 mod go_table;
 mod lookup;
 mod origin;

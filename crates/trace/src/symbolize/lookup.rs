@@ -8,6 +8,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use rustc_hash::FxHashMap;
 
+use super::demangle::demangled;
 use super::go_table::GoTable;
 use super::protocol::{self, Answer, Function, Request};
 use crate::modules::elf::{Elf, Source as _};
@@ -17,7 +18,8 @@ const GO_TABLE_MAX: u64 = 256 << 20;
 
 /// The function that a worker process calls for each request.
 pub(super) fn responder() -> impl FnMut(&[u8]) -> Vec<u8> {
-    let symbolizer = Symbolizer::builder().enable_auto_reload(false).build();
+    let symbolizer =
+        Symbolizer::builder().enable_auto_reload(false).enable_demangling(false).build();
     let mut go_programs = FxHashMap::default();
     move |request| {
         let answer = match Request::decode(request) {
@@ -94,7 +96,7 @@ fn function(name: &str, code: Option<&CodeInfo<'_>>) -> Function {
     let path = code.map(CodeInfo::to_path);
     let file = path.as_deref().map(Path::to_string_lossy).filter(|path| !path.is_empty());
     Function {
-        name: name.to_owned(),
+        name: demangled(name),
         file: file.map(|path| path.into_owned()),
         line: code.and_then(|code| code.line).unwrap_or(0),
         column: code.and_then(|code| code.column).map_or(0, u32::from),

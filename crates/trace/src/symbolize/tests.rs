@@ -92,6 +92,17 @@ fn inlined_functions_have_their_own_lines() {
 }
 
 #[test]
+fn a_c_function_whose_name_could_be_a_type_keeps_its_name() {
+    let folder = Folder::new("short");
+    for flags in [&["-Dopener=h"][..], &["-Dopener=h", "-g0"]] {
+        let Some(program) = folder.compiled(flags) else { return };
+        let (stacks, id) = stack_of(&program, call_in(&program, "h", "open"));
+        let frames = Symbolizer::new().resolve(&stacks, id);
+        assert_eq!(frames.last().unwrap().function, "h", "{flags:?}");
+    }
+}
+
+#[test]
 fn a_deleted_file_that_was_kept_open_has_names() {
     let folder = Folder::new("deleted");
     let Some(program) = folder.compiled(&[]) else { return };
