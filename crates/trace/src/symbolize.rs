@@ -22,6 +22,7 @@ use crate::stack::{Frame, Module, ModuleId, ScriptFrame, StackId, Stacks};
 use crate::sys::worker::Worker;
 
 mod demangle;
+mod generated;
 mod go_table;
 mod lookup;
 mod origin;
@@ -48,6 +49,7 @@ pub struct Symbolizer {
     worker: Option<Worker>,
     failures: u32,
     spent: Duration,
+    unnamed: generated::Unnamed,
     notes: Vec<String>,
 }
 
@@ -69,6 +71,7 @@ impl Symbolizer {
             worker: None,
             failures: 0,
             spent: Duration::ZERO,
+            unnamed: generated::Unnamed::default(),
             notes: Vec::new(),
         }
     }
@@ -98,10 +101,11 @@ impl Symbolizer {
                 }
             }
         }
+        self.notes.extend(self.unnamed.note(stacks, frames, &shown).map(String::from));
         shown
     }
 
-    /// Which files have no names in the stacks, and why. Escaped.
+    /// Which code has no names in the stacks, and why. Escaped.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
