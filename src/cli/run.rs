@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use echown_fd::escape;
+use echown_fd::{escape, kind};
 use echown_report::{RunReport, RunStatus};
 use echown_trace::tracer::{self, StartError, Trace};
 use echown_trace::{finding, judge, report, symbolize};
@@ -45,6 +45,10 @@ const EXIT_NOT_EXECUTABLE: u8 = 126;
 
 /// The exit code of shells for a command that is not found.
 const EXIT_NOT_FOUND: u8 = 127;
+
+/// What the default mode leaves out.
+const UNCHECKED: &str = "calls that only use a descriptor, such as `read` and `write`, were not checked \
+    (see --check-uses)";
 
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
@@ -107,14 +111,15 @@ pub(super) struct RunArguments {
     #[arg(long)]
     notes: bool,
 
-    /// Check every call that takes a descriptor, and not only those that open and close. Finds every use
-    /// of a closed number, and makes reading and writing as slow as opening.
+    /// Check every call that takes a descriptor, and not only those that open and close. Finds the uses of
+    /// a closed number that fail; if the number belongs to another descriptor by then, only --quarantine
+    /// finds the use. Makes reading and writing as slow as opening.
     #[arg(long)]
     check_uses: bool,
 
     /// Keep closed numbers occupied, the last 64 of each process: a second close and a use after a close
-    /// are then certain, and no other descriptor is hit. Implies --check-uses, except for writes. Programs
-    /// that rely on getting the lowest free number do not work.
+    /// are then certain, and no other descriptor is hit. Implies --check-uses; a late write raises SIGPIPE.
+    /// Programs that rely on getting the lowest free number do not work.
     #[arg(long)]
     quarantine: bool,
 
@@ -185,7 +190,7 @@ fn trace(
     }
     let trace = traced.map_err(|error| arguments.failure(error))?;
     let mut symbolizer = symbolize::Symbolizer::new();
-    let mut report = arguments.report(&trace, &mut symbolizer);
+    let mut report = arguments.report(&trace, &mut symbolizer, suppressions);
     report.notes.extend(observer.limit.take().and_then(Limit::note));
     let outcome = Outcome::new(report, arguments, reporting, suppressions);
     if let Some(recorder) = observer.recorder.take() {
@@ -220,6 +225,7 @@ impl RunArguments {
     fn prepare(&self) -> Result<(Vec<Suppression>, Reporting), String> {
         let Shared { suppressions, reports, record } = &self.outputs.0;
         let suppressions = suppressions.read()?;
+        suppressions.iter().try_for_each(check_kind)?;
         let reporting = reports.prepare(OutputFormat::Text)?;
         let record = [("--record", record.file())];
         documents::distinct(reports.outputs().into_iter().chain(record))?;
@@ -262,17 +268,27 @@ impl RunArguments {
     }
 
     /// The findings of a trace.
-    fn report(&self, trace: &Trace, symbolizer: &mut symbolize::Symbolizer) -> RunReport {
+    fn report(
+        &self,
+        trace: &Trace,
+        symbolizer: &mut symbolize::Symbolizer,
+        suppressions: &[Suppression],
+    ) -> RunReport {
         let mut findings = judge::judge(&trace.model);
         let all = findings.len();
         // Functions and lines take tens of milliseconds for each file, so notes that are not shown have
-        // none. `--fail-on` can make some errors.
-        if !self.notes && !self.fail_on.as_ref().is_some_and(FailOn::selects_notes) {
+        // none. `--fail-on` can make some errors, and a suppression that matches a note is in use.
+        let are_matched = !suppressions.is_empty();
+        if !self.notes && !are_matched && !self.fail_on.as_ref().is_some_and(FailOn::selects_notes)
+        {
             findings.retain(|finding| finding.severity != finding::Severity::Note);
         }
         let mut report = report::run_report(&findings, &trace.model, &trace.stacks, symbolizer);
         report.omitted.notes += (all - findings.len()) as u64;
         report.notes.extend(notes(trace));
+        if !self.check_uses && !self.quarantine {
+            report.notes.push(UNCHECKED.to_owned());
+        }
         RunReport {
             command: self.program(),
             arguments: self.recorded_arguments(),
@@ -293,6 +309,21 @@ impl RunArguments {
             }
             error => (format!("failed to trace `{program}`: {error}"), EXIT_TRACING),
         }
+    }
+}
+
+/// Checks the kind of a suppression. Programs have no resources of other kinds than descriptors.
+///
+/// # Errors
+/// The message for the user.
+fn check_kind(suppression: &Suppression) -> Result<(), String> {
+    match suppression.kind.as_deref() {
+        Some(kind) if !kind::ALL.contains(&kind) => Err(format!(
+            "wrong suppression: unknown kind `{}`; the kinds are {}",
+            escape::text(kind),
+            kind::ALL.join(", ")
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -66,9 +66,14 @@ fn parse(text: &str) -> Result<Vec<Suppression>, InputError> {
             }
             let conditions = [&kind, &path, &site];
             if conditions.iter().all(|condition| condition.is_none()) {
+                // Only `echown run` has findings with codes.
+                let for_all = match code {
+                    Some(_) => "choose what fails with `--fail-on`",
+                    None => "use `--on-leak ignore` for all (`echown run`: `--fail-on`)",
+                };
                 return Err(InputError::new(format!(
                     "line {begins}: nothing says which leaks are meant; give `kind`, `path` or \
-                     `site`, or use `--on-leak ignore` for all"
+                     `site`, or {for_all}"
                 )));
             }
             if conditions.into_iter().flatten().any(String::is_empty) {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
+use echown_fd::escape;
 use echown_report::{RunReport, RunStatus, Severity};
 
 use super::RunArguments;
@@ -23,6 +24,8 @@ pub(super) struct Outcome {
     entries: Vec<(Entry, BaselineState)>,
     /// Whether a finding fails that is not in a baseline.
     is_failed: bool,
+    /// The suppressions that match nothing.
+    unused: Vec<String>,
 }
 
 impl Outcome {
@@ -36,10 +39,13 @@ impl Outcome {
         if let Some(fail_on) = &arguments.fail_on {
             fail_on.apply(&mut report);
         }
-        report.suppress(suppressions);
+        let is_unused =
+            |known: &&Suppression| !report.findings.iter().any(|it| it.is_matched_by(known));
+        let unused = suppressions.iter().filter(is_unused).map(ToString::to_string).collect();
         if !arguments.notes {
             report.omit_notes();
         }
+        report.suppress(suppressions);
         let entries = Entry::of_run(&report, &sources());
         let known: Vec<bool> = entries.iter().map(|entry| reporting.record(entry)).collect();
         let is_error = |index: usize| report.findings[index].severity == Severity::Error;
@@ -50,7 +56,7 @@ impl Outcome {
         };
         let entries: Vec<_> = entries.into_iter().map(state).collect();
         report.omit_known(|index| entries[index].1 == BaselineState::Unchanged);
-        Outcome { report, entries, is_failed }
+        Outcome { report, entries, is_failed, unused }
     }
 
     /// The exit code: that of the command, unless a finding fails.
@@ -73,6 +79,14 @@ impl Outcome {
             false => Colours::Never,
         };
         let text = self.text(format, colours, is_quiet);
+        for unused in self.unused.iter().filter(|_| !is_quiet) {
+            stderr_line(format_args!("unused suppression, it may be out of date: {unused}"));
+        }
+        // The formats of CI services have no place for it.
+        let has_coverage = matches!(format, Format::Text | Format::Json) && path.is_none();
+        if !is_quiet && !has_coverage && !self.report.coverage.is_complete() {
+            stderr_line(format_args!("{}", self.report.coverage));
+        }
         let Some(path) = path else {
             // A terminal shows `^C` where its cursor is.
             let is_after_key =
@@ -83,6 +97,7 @@ impl Outcome {
         };
         documents::write_private(REPORT, path, &text)?;
         if !is_quiet {
+            stderr_line(format_args!("report written to {}", escape::path(path)));
             stderr_line(format_args!("echown: {}", self.report.summary()));
         }
         Ok(())

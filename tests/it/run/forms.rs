@@ -41,7 +41,7 @@ fn a_document_is_a_new_private_file_and_the_summary_stays_on_standard_error() {
         assert!(text.contains(part), "{format}: {text}");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let summary = format!("echown: `{python}` exited with status 0: 1 error (double-close)");
-        assert!(stderr(&output).starts_with(&summary), "{format}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("\n{summary}")), "{format}: {}", stderr(&output));
     }
 }
 
@@ -71,6 +71,30 @@ fn a_suppression_accepts_a_finding_with_its_reason() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("note: suppressed: "), "{}", stderr(&output));
     assert!(stderr(&output).contains("a known one"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_suppression_that_cannot_or_does_not_match_is_named() {
+    let file = TempPath::new("suppressions.toml");
+    for (text, code, expected) in [
+        ("kind = \"fille\"", 2, "unknown kind `fille`; the kinds are socket, "),
+        ("code = \"leak\"", 2, "`path` or `site`, or choose what fails with `--fail-on`"),
+        ("kind = \"epoll\"", 0, "unused suppression, it may be out of date: kept (kind `epoll`)"),
+    ] {
+        fs::write(&file, format!("[[suppress]]\n{text}\nreason = \"kept\"\n")).unwrap();
+        let output = output(&["--suppressions", file.text(), "--", "true"]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn standard_error_names_the_file_of_the_report() {
+    let file = TempPath::new("report");
+    let text = stderr(&output(&["--report-file", file.text(), "--", "true"]));
+    assert!(text.starts_with(&format!("report written to {}\n", file.text())), "{text}");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("were not checked (see --check-uses)"), "{text}");
 }
 
 /// A program that names a file and its thread such that a terminal would obey.
