@@ -81,6 +81,11 @@ impl Symbolizer {
         let frames = stacks.frames(id);
         self.look_up(stacks, frames);
         let mut shown = Vec::with_capacity(frames.len());
+        let outermost = frames.iter().rev().find_map(|frame| match *frame {
+            Frame::Script(id) => stacks.script_of(id),
+            _ => None,
+        });
+        let starts_in_string = outermost.is_some_and(|script| script.file == origin::STRING);
         for frame in frames {
             match *frame {
                 Frame::File { module, offset, is_guessed } => {
@@ -97,7 +102,8 @@ impl Symbolizer {
                     });
                 }
                 Frame::Script(id) => {
-                    shown.extend(stacks.script_of(id).map(|script| self.script(script)));
+                    let script = stacks.script_of(id);
+                    shown.extend(script.map(|script| self.python(script, starts_in_string)));
                 }
             }
         }
@@ -135,6 +141,16 @@ impl Symbolizer {
             let shown_frame = frame(name, origin, function.line, function.column);
             shown.push(StackFrame { is_guessed, ..shown_frame });
         }
+    }
+
+    /// A function of Python. The standard library makes functions of text, too, such as those of
+    /// dataclasses, and their file has the same name as the text of `-c`.
+    fn python(&self, script: &ScriptFrame, starts_in_string: bool) -> StackFrame {
+        let shown = self.script(script);
+        if script.file == origin::STRING && !starts_in_string {
+            return StackFrame { is_own: false, package: Some(StackFrame::STD.into()), ..shown };
+        }
+        shown
     }
 
     fn script(&self, script: &ScriptFrame) -> StackFrame {

@@ -157,10 +157,13 @@ pub(super) fn of_script(file: &str, folder: &str) -> Origin {
     Origin::own(below(plain, folder))
 }
 
+/// Python's name for a text that is no file.
+pub(super) const STRING: &str = "<string>";
+
 /// Whether Python's name of a file stands for the author's code that is in no file: that of `-c`, of
 /// standard input and of an interactive session. Others, such as `<frozen os>`, are the interpreter's.
 fn is_unsaved(file: &str) -> bool {
-    matches!(file, "<string>" | "<stdin>") || file.starts_with("<python-input-")
+    matches!(file, STRING | "<stdin>") || file.starts_with("<python-input-")
 }
 
 /// Rust's standard library, and packages from the registry.

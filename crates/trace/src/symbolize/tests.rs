@@ -158,3 +158,26 @@ fn damaged_files_cost_names_and_not_the_process() {
         assert!(!frames.is_empty(), "round {round}");
     }
 }
+
+#[test]
+fn functions_that_a_library_makes_of_text_are_not_the_authors() {
+    let mut stacks = Stacks::new();
+    let mut stack = |files: &[&str]| {
+        let frames: Vec<Frame> = files
+            .iter()
+            .map(|file| {
+                let (function, file) = (String::from("f"), String::from(*file));
+                stacks.script(ScriptFrame { function, file, line: 2 })
+            })
+            .collect();
+        stacks.intern(&frames)
+    };
+    let of_option = stack(&["<string>", "/usr/lib/python3.11/os.py", "<string>"]);
+    let of_library = stack(&["<string>", "/work/app/server.py"]);
+    let mut symbolizer = Symbolizer::new();
+    let mut own = |id| -> Vec<bool> {
+        symbolizer.resolve(&stacks, id).iter().map(|frame| frame.is_own).collect()
+    };
+    assert_eq!(own(of_option), [true, false, true]);
+    assert_eq!(own(of_library), [false, true]);
+}
