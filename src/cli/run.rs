@@ -47,8 +47,8 @@ const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 
 /// What the default mode leaves out.
-const UNCHECKED: &str = "calls that only use a descriptor, such as `read` and `write`, were not checked \
-    (see --check-uses)";
+const UNCHECKED: &str =
+    "uses by calls such as `read` and `write` were not checked (see --check-uses)";
 
 /// Printed below the options: tables whose lines fit into 80 columns.
 const NOTES: &str = "\
