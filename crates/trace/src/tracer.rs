@@ -245,7 +245,7 @@ struct InCall {
 }
 
 /// A call in which a thread ended, because another one ended the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Interrupted {
     /// It may have created descriptors that no event reports.
     Creation,
@@ -277,7 +277,7 @@ struct Tracer<'a> {
     early: FxHashMap<i32, i32>,
     early_at_last_tick: Vec<i32>,
     /// Calls of threads that ended inside them, by process: their effect is unknown.
-    interrupted: FxHashMap<i32, Vec<Interrupted>>,
+    interrupted: FxHashMap<i32, FxHashSet<Interrupted>>,
     /// Processes that hide their memory and descriptors from this user.
     hidden: FxHashSet<i32>,
     poison: Option<Poison>,
@@ -399,6 +399,8 @@ impl Tracer<'_> {
         if task == self.root {
             self.status = Some(status);
         }
+        // The kernel does not report the coming end of every thread that is killed.
+        self.note_interrupted(task);
         if let Some(gone) = self.tasks.remove(&task) {
             self.emit(task, What::Ended);
             if task == gone.process {

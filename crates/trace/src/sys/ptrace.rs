@@ -165,8 +165,8 @@ pub fn event_message(task: i32) -> io::Result<u64> {
     Ok(message)
 }
 
-/// The call that a task is about to make, which is stopped by the filter. It is one call of the kernel
-/// in place of two for the message and all registers (Linux 5.3).
+/// The call that a task is about to make, which is stopped by the filter. Since Linux 5.3 it takes one
+/// system call in place of two for the message and all registers.
 ///
 /// # Errors
 /// ESRCH if the task was killed in the meantime; EINVAL if another event stopped it.
@@ -175,7 +175,10 @@ pub fn call_stop(task: i32) -> io::Result<CallStop> {
     let size = size_of::<SyscallInfo>();
     // SAFETY: the kernel writes at most `size` bytes, integers only, to the value.
     let written = unsafe { libc::ptrace(GET_SYSCALL_INFO as _, task, size, &raw mut info) };
-    result(written)?;
+    match result(written) {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => return call_stop_of_old(task),
+        done => done?,
+    }
     if info.op != INFO_SECCOMP {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
@@ -185,6 +188,14 @@ pub fn call_stop(task: i32) -> io::Result<CallStop> {
         ip: info.instruction_pointer,
         sp: info.stack_pointer,
     })
+}
+
+/// The same on a kernel that does not know the request.
+fn call_stop_of_old(task: i32) -> io::Result<CallStop> {
+    let message = event_message(task)? as u32;
+    let registers = registers(task)?;
+    let (arguments, ip, sp) = (registers.arguments(), registers.ip(), registers.sp());
+    Ok(CallStop { message, arguments, ip, sp })
 }
 
 /// The registers of a stopped task.

@@ -147,7 +147,7 @@ impl Tracer<'_> {
         if !self.has_started {
             return;
         }
-        self.note_interrupted(task, process);
+        self.note_interrupted(task);
         // Other threads may have changed it through /proc.
         if self.model.thread(Tid(task)).map(|it| it.name.to_string()) != listing::thread_name(task)
         {
@@ -168,8 +168,9 @@ impl Tracer<'_> {
     }
 
     /// Notes the call in which a task ends.
-    fn note_interrupted(&mut self, task: i32, process: i32) {
+    pub(super) fn note_interrupted(&mut self, task: i32) {
         let Some(it) = self.tasks.get(&task) else { return };
+        let process = it.process;
         let call = it.call.map(|call| match call.holds {
             Some(number) => Interrupted::Close(number),
             None => Interrupted::Creation,
