@@ -7,6 +7,7 @@ use framehop::x86_64::UnwindRegsX86_64;
 use super::memory::Read;
 use super::{Found, Unwinder};
 use crate::modules::space::Space;
+use crate::stack::Frame;
 
 /// The maximum number of words that are searched for a return address.
 const SEARCHED_MAX: u64 = 512;
@@ -48,7 +49,9 @@ impl Unwinder {
         if is_innermost && self.try_return(space, now.sp(), now.bp(), now, read) {
             return Some(if keeps_pointers { Found::Caller } else { Found::Guess });
         }
-        if !keeps_pointers && self.try_direct_call(space, now, read) {
+        // Further outwards, frame pointers are the better guess: V8 keeps them in code without tables.
+        let is_near = self.frames.iter().skip(1).all(is_guessed);
+        if is_near && !keeps_pointers && self.try_direct_call(space, now, read) {
             return Some(Found::Guess);
         }
         if self.try_pointer(process, space, now, read) {
@@ -198,6 +201,10 @@ fn ends_in_call(code: &[u8]) -> bool {
             }
             _ => false,
         })
+}
+
+fn is_guessed(frame: &Frame) -> bool {
+    matches!(frame, Frame::File { is_guessed: true, .. })
 }
 
 /// Where the call before a return address goes, if it has a relative address.
