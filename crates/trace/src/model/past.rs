@@ -85,7 +85,8 @@ impl Past {
     /// thread closed by mistake, that one (`perror` opens and closes a duplicate after the first EBADF).
     pub(super) fn meant_by(&self, task: Tid, stack: StackId) -> (Option<&Closed>, Option<&Closed>) {
         let (before, last) = (self.before.as_ref(), self.last.as_ref());
-        let Some(latest) = last else { return (before, last) };
+        // After a loop over all numbers, a failed close says little about earlier ones.
+        let Some(latest) = last.filter(|last| !last.by_sweep) else { return (before, last) };
         let opener = latest.opening.thread.tid;
         if opener != latest.closing.thread.tid {
             let foreign = self.foreign.as_deref();
@@ -93,9 +94,11 @@ impl Past {
             return (same.and_then(|foreign| foreign.before.as_ref()).or(before), last);
         }
         let foreign = self.foreign.as_deref().filter(|foreign| {
-            foreign.closed.is_of(task) && self.has_step_of(&foreign.closed.closing)
+            let closed = &foreign.closed;
+            !closed.by_sweep && closed.is_of(task) && self.has_step_of(&closed.closing)
         });
-        let own = before.filter(|before| opener != task && before.is_of(task));
+        let is_own = |before: &&Closed| !before.by_sweep && opener != task && before.is_of(task);
+        let own = before.filter(is_own);
         match (foreign, own) {
             (Some(foreign), None) if opener != task || is_mistake(foreign, latest, task, stack) => {
                 (foreign.before.as_ref(), Some(&foreign.closed))
