@@ -31,8 +31,8 @@ impl Limit {
         self.note.is_some()
     }
 
-    /// Ends the processes that are left, if their time is over. Must be called at every tick: a process
-    /// that is killed may have started another one.
+    /// Ends the remaining processes after the limit. Must be called at every tick: a process that is killed
+    /// may have started another one.
     pub(super) fn enforce(&mut self, processes: &Processes, since: Duration) {
         if since < self.wait {
             return;

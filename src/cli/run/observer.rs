@@ -38,7 +38,7 @@ pub(super) struct Observer {
     /// When it was seen that the command had ended and others still ran.
     command_ended: Option<Instant>,
     is_quiet: bool,
-    has_spoken: bool,
+    has_reported: bool,
 }
 
 impl Observer {
@@ -60,31 +60,31 @@ impl Observer {
             progress,
             command_ended: None,
             is_quiet,
-            has_spoken: false,
+            has_reported: false,
         }
     }
 
-    /// After the end of the command: says that others still run, and ends them when their time is over.
-    fn see_to_others(&mut self) {
+    /// After the end of the command: reports processes that still run, and ends them after the limit.
+    fn check_others(&mut self) {
         if self.processes.has_command() || self.processes.count() == 0 {
             return;
         }
         let since = self.command_ended.get_or_insert_with(Instant::now).elapsed();
         if since >= GRACE {
-            self.speak_of_others();
+            self.report_others();
         }
         if let Some(limit) = &mut self.limit {
             limit.enforce(&self.processes, since);
         }
     }
 
-    /// Says, once, that the command has ended and that processes which it started have not.
-    fn speak_of_others(&mut self) {
+    /// Reports, once, that the command has ended and that processes which it started have not.
+    fn report_others(&mut self) {
         let is_ending = self.limit.as_ref().is_some_and(Limit::is_reached);
-        if self.is_quiet || self.has_spoken || is_ending {
+        if self.is_quiet || self.has_reported || is_ending {
             return;
         }
-        self.has_spoken = true;
+        self.has_reported = true;
         let (what, run) = match self.processes.count() {
             1 => ("1 process that it started".to_owned(), "runs"),
             count => (format!("{count} processes that it started"), "run"),
@@ -126,7 +126,7 @@ impl tracer::Observer for Observer {
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
-        self.see_to_others();
+        self.check_others();
         if let Some(line) = &mut self.progress {
             line.show(progress.elapsed, model);
         }
